@@ -48,6 +48,7 @@ CREATE TABLE instances (
     last_crash      TEXT,
     exit_seen       TEXT,                                  -- the last exit that was accounted for
     next_start_at   INTEGER,
+    revision        INTEGER NOT NULL DEFAULT 0,            -- one more with every change of what is wanted
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL,
     deleted_at      INTEGER
@@ -55,6 +56,13 @@ CREATE TABLE instances (
 
 -- A deleted agent remembers its name and does not hold it.
 CREATE UNIQUE INDEX instances_by_name ON instances (tenant_id, name) WHERE deleted_at IS NULL;
+
+-- Images this daemon loaded: the only ones it may ever remove.
+CREATE TABLE images (
+    id        TEXT PRIMARY KEY,
+    reference TEXT    NOT NULL,
+    loaded_at INTEGER NOT NULL
+) STRICT;
 
 CREATE TABLE crashes (
     instance   TEXT    NOT NULL,

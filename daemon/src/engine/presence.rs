@@ -1,0 +1,173 @@
+//! Whether the engine answers, since when, and what it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentbot_wire::{ApiError, Code, EngineStatus};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use super::{Engine, Exit, Facts};
+use crate::error::{Error, Result};
+
+/// An engine that goes away ends its containers first: exits so shortly before the break are its doing.
+const LAST_ORDERS: SignedDuration = SignedDuration::from_secs(20);
+/// Exits noticed so shortly after it came back may carry the time of its start.
+const FIRST_ORDERS: SignedDuration = SignedDuration::from_secs(2);
+
+#[derive(Clone, Debug)]
+struct State {
+    facts: Option<Arc<Facts>>,
+    available: bool,
+    since: Timestamp,
+    error: Option<ApiError>,
+    /// The last time it was away, from and to.
+    away: Option<(Timestamp, Option<Timestamp>)>,
+}
+
+/// The engine and what is known of its presence.
+#[derive(Clone)]
+pub struct Presence {
+    engine: Arc<dyn Engine>,
+    state: Arc<watch::Sender<State>>,
+}
+
+impl Presence {
+    /// An engine that has not been asked yet.
+    #[must_use]
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        let state = State {
+            facts: None,
+            available: false,
+            since: Timestamp::now(),
+            error: Some(Error::new(Code::EngineUnavailable, "the engine has not answered yet").to_api()),
+            away: None,
+        };
+        Self { engine, state: Arc::new(watch::Sender::new(state)) }
+    }
+
+    /// The engine itself.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.engine
+    }
+
+    /// What it is, while it answers.
+    ///
+    /// # Errors
+    /// Why it does not answer.
+    pub fn facts(&self) -> Result<Arc<Facts>> {
+        let state = self.state.borrow();
+        match (&state.facts, &state.error) {
+            (Some(facts), _) if state.available => Ok(Arc::clone(facts)),
+            (_, Some(error)) => Err(error.clone().into()),
+            (_, None) => Err(Error::new(Code::EngineUnavailable, "the engine does not answer")),
+        }
+    }
+
+    /// What it was when it last answered.
+    #[must_use]
+    pub fn last_facts(&self) -> Option<Arc<Facts>> {
+        self.state.borrow().facts.clone()
+    }
+
+    /// Asks it who it is, and records that it answers, or why not. Says whether it does.
+    pub async fn ask(&self) -> bool {
+        match self.engine.facts().await {
+            Ok(facts) => {
+                self.state.send_if_modified(|state| {
+                    let news = !state.available;
+                    if news {
+                        let now = Timestamp::now();
+                        state.since = now;
+                        state.away = state.away.map(|(from, to)| (from, to.or(Some(now))));
+                    }
+                    (state.available, state.error, state.facts) = (true, None, Some(Arc::new(facts)));
+                    news
+                });
+                true
+            }
+            Err(error) => {
+                self.lost(&error);
+                false
+            }
+        }
+    }
+
+    /// Records that it does not answer. Says whether that is news.
+    pub fn lost(&self, error: &Error) -> bool {
+        self.state.send_if_modified(|state| {
+            let news = state.available;
+            if news || state.away.is_none() {
+                let now = Timestamp::now();
+                (state.available, state.since, state.away) = (false, now, Some((now, None)));
+            }
+            state.error = Some(error.to_api());
+            news
+        })
+    }
+
+    /// Whether an exit is the doing of an engine that went away, not of the agent.
+    #[must_use]
+    pub fn excuses(&self, exit: &Exit) -> bool {
+        let Some((from, to)) = self.state.borrow().away else { return false };
+        exit.finished_at.is_some_and(|at| in_outage(at, from, to))
+    }
+
+    /// From when on exits are excused by the last outage.
+    #[must_use]
+    pub fn excused_since(&self) -> Option<Timestamp> {
+        self.state.borrow().away.and_then(|(from, _)| from.checked_sub(LAST_ORDERS).ok())
+    }
+
+    /// Waits until it is there or gone, whichever it was not.
+    pub async fn changed(&self) {
+        let mut seen = self.state.subscribe();
+        // The sender lives in `self`, so this cannot fail while somebody waits.
+        let _ = seen.changed().await;
+    }
+
+    /// Its status for people.
+    #[must_use]
+    pub fn status(&self) -> EngineStatus {
+        let state = self.state.borrow();
+        EngineStatus {
+            available: state.available,
+            since: state.since,
+            version: state.facts.as_ref().map(|facts| facts.version.clone()),
+            api_version: state.facts.as_ref().map(|facts| facts.api_version.clone()),
+            error: state.error.as_ref().map(|error| error.message.clone()),
+        }
+    }
+
+    /// Waits at most so long until it answers. Says whether it does.
+    pub async fn await_available(&self, limit: Duration) -> bool {
+        let mut seen = self.state.subscribe();
+        let available = seen.wait_for(|state| state.available);
+        matches!(tokio::time::timeout(limit, available).await, Ok(Ok(_)))
+    }
+}
+
+fn in_outage(at: Timestamp, from: Timestamp, to: Option<Timestamp>) -> bool {
+    let begun = from.checked_sub(LAST_ORDERS).is_ok_and(|from| at >= from);
+    let ended = to.and_then(|to| to.checked_add(FIRST_ORDERS).ok()).is_some_and(|to| at > to);
+    begun && !ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000 + second).unwrap()
+    }
+
+    #[test]
+    fn exits_around_an_outage_are_the_engines_doing() {
+        assert!(in_outage(at(-20), at(0), Some(at(10))));
+        assert!(!in_outage(at(-21), at(0), Some(at(10))));
+        assert!(in_outage(at(12), at(0), Some(at(10))));
+        assert!(!in_outage(at(13), at(0), Some(at(10))));
+        assert!(in_outage(at(500), at(0), None), "an outage that goes on has no end");
+    }
+}

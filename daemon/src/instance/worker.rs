@@ -1,0 +1,365 @@
+//! Brings one agent as far as it can be brought now: look, plan, act, and look again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentbot_wire::{Code, Operation, OperationStatus, Phase, SlotId};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::act::{Outcome, Scene, act};
+use super::context::Context;
+use super::observe::{self, Memory, Record};
+use super::phase::{is_reached, phase};
+use super::plan::{Step, plan};
+use super::{diagnose, fault, operation};
+use crate::engine::Facts;
+use crate::error::{Error, Result};
+use crate::events::{about, kind, of_operation, phase_payload};
+use crate::store::Connection;
+use crate::store::events::append;
+use crate::store::instances::{self, Instance};
+use crate::store::operations::{self, Ending};
+
+/// More steps in one go than any way from one state to another has: past it something goes in circles.
+const MAX_STEPS: usize = 64;
+/// Attempts at a step before its operation fails. The agent goes on being tried after that.
+const ATTEMPTS: u32 = 3;
+
+/// What is to be done about a slot after a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Look again when something wakes it.
+    Wake,
+    /// Look again after so long.
+    After(Duration),
+    /// Nothing is left of it.
+    Gone,
+}
+
+/// Failures of a slot in a row, and what was wanted when they began.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble {
+    /// How many.
+    pub count: u32,
+    revision: u32,
+    message: Option<String>,
+}
+
+/// Brings the agent of a slot as far as it can be brought now.
+pub async fn pass(context: &Arc<Context>, memory: &Memory, slot: &SlotId, trouble: &mut Trouble) -> Next {
+    match steps(context, memory, slot, trouble).await {
+        Ok(next) => {
+            if next == Next::Gone || trouble.message.is_none() {
+                *trouble = Trouble::default();
+            }
+            next
+        }
+        Err(failure) => after_failure(context, slot, trouble, failure).await,
+    }
+}
+
+/// A step that failed, with what was looked at before it.
+struct Failure {
+    error: Error,
+    record: Option<Box<Record>>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, record: None }
+    }
+}
+
+async fn steps(
+    context: &Arc<Context>,
+    memory: &Memory,
+    slot: &SlotId,
+    trouble: &mut Trouble,
+) -> std::result::Result<Next, Failure> {
+    let mut image = false;
+    for _ in 0..MAX_STEPS {
+        let Some(mut record) = observe::record(context, slot).await? else { return Ok(Next::Gone) };
+        if trouble.revision != record.instance.revision {
+            *trouble = Trouble { revision: record.instance.revision, ..Trouble::default() };
+        }
+        let look = async {
+            let facts = context.presence.facts()?;
+            let container = observe::container(context, &record.instance, &facts).await?;
+            Ok::<_, Error>((facts, container))
+        };
+        let (facts, container) = match look.await {
+            Ok(seen) => seen,
+            Err(error) => return Err(Failure { error, record: Some(Box::new(record)) }),
+        };
+        let situation = observe::situation(context, memory, &record, &container, image).await;
+        let step = plan(&situation);
+        let (phase, reason) = phase(&situation);
+        let findings = if step == Step::Diagnose { diagnose::findings(&situation) } else { Vec::new() };
+        if let Step::Rest(pause) = step {
+            let silent = situation.vitals.alive && situation.vitals.silent_for >= situation.deadlines.unhealthy;
+            if silent {
+                context.links.ping(slot);
+            }
+            let hears = situation.container.is_alive() && !situation.vitals.alive;
+            if rest(context, &mut record, phase, reason, hears, trouble).await? {
+                return Ok(pause.map_or(Next::Wake, Next::After));
+            }
+            continue;
+        }
+        let mut open = record.operation.take();
+        if !announce(context, &mut open, &record.instance, &step, phase).await? {
+            continue;
+        }
+        record.operation = open;
+        let outcome = carry_out(context, memory, &mut record, &container, &facts, &step, findings).await;
+        match outcome {
+            Ok(Outcome { erased: true, .. }) => return Ok(Next::Gone),
+            Ok(_) => image |= step == Step::Image,
+            Err(error) => return Err(Failure { error, record: Some(Box::new(record)) }),
+        }
+    }
+    Err(Error::internal("the plan goes in circles").into())
+}
+
+async fn carry_out(
+    context: &Arc<Context>,
+    memory: &Memory,
+    record: &mut Record,
+    container: &super::plan::Container,
+    facts: &Arc<Facts>,
+    step: &Step,
+    findings: Vec<String>,
+) -> Result<Outcome> {
+    let kind = record.operation.as_ref().map_or("heal", |operation| operation.kind.as_str());
+    let name = step.name();
+    if let Some(name) = name {
+        fault::point(kind, name, "before");
+    }
+    let scene = Scene { context, memory, record, container, facts, findings };
+    let outcome = act(&scene, step).await?;
+    if let Some(name) = name {
+        fault::point(kind, name, "after");
+    }
+    if let (Some(name), Some(note), Some(open)) = (name, &outcome.note, record.operation.as_mut()) {
+        operation::note(open, name, note.clone());
+        let open = open.clone();
+        context.store.write(move |conn| operations::save_progress(conn, &open, Timestamp::now())).await?;
+    }
+    Ok(outcome)
+}
+
+/// Writes down which step an open operation takes next; false when the operation ended meanwhile.
+async fn announce(
+    context: &Context,
+    open: &mut Option<Operation>,
+    instance: &Instance,
+    step: &Step,
+    phase: Phase,
+) -> Result<bool> {
+    let (Some(open), Some(name)) = (open.as_mut(), step.name()) else { return Ok(true) };
+    if operation::current(open) == Some(name) {
+        return Ok(true);
+    }
+    let now = Timestamp::now();
+    // A container that passed the comparison of all its fields is about to be started: that was the step `verify`.
+    let verified = name == "start" && operation::has_done(open, "create") && !operation::has_done(open, "verify");
+    if verified || (name == "start" && operation::current(open) == Some("create")) {
+        let kind = open.kind.as_str();
+        fault::point(kind, "verify", "before");
+        operation::begin(open, "verify", now);
+        fault::point(kind, "verify", "after");
+    }
+    operation::begin(open, name, now);
+    let (saved, seen) = (open.clone(), instance.clone());
+    let changed = phase != instance.phase;
+    context
+        .store
+        .write(move |conn| {
+            if changed {
+                write_phase(conn, &seen, phase, None, now)?;
+            }
+            operations::save_progress(conn, &saved, now)
+        })
+        .await
+        .inspect(|_| context.events.publish())
+}
+
+fn write_phase(
+    conn: &Connection,
+    seen: &Instance,
+    phase: Phase,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<bool> {
+    let written = instances::set_phase(conn, seen, phase, reason, now)?;
+    if written && phase != seen.phase {
+        append(conn, &about(seen, kind::PHASE, phase_payload(seen, phase, reason)))?;
+    }
+    Ok(written)
+}
+
+/// Nothing to do now: tell the owner, and end the operation whose aim is reached. False when what is wanted changed
+/// meanwhile.
+async fn rest(
+    context: &Context,
+    record: &mut Record,
+    phase: Phase,
+    reason: Option<String>,
+    awaits_hello: bool,
+    trouble: &mut Trouble,
+) -> Result<bool> {
+    let seen = record.instance.clone();
+    let link = context.links.state(&seen.slot.id);
+    let runtime = link.map(|link| link.version).filter(|version| seen.runtime_version.as_ref() != Some(version));
+    let now = Timestamp::now();
+    let mut open = record.operation.clone();
+    let mut ending = None;
+    let mut progressed = false;
+    if let Some(open) = &mut open {
+        if is_reached(open.kind, seen.desired, phase) {
+            operation::finish(open, now);
+            ending = Some(operation::success(open, phase));
+        } else if let Some(error) = hopeless(&seen, phase) {
+            ending = Some(Ending::Failed(error.to_api()));
+        } else if awaits_hello && operation::current(open) != Some("hello") {
+            operation::begin(open, "hello", now);
+            progressed = true;
+        }
+    }
+    let told = phase != seen.phase || reason != seen.reason;
+    if !told && ending.is_none() && !progressed && runtime.is_none() {
+        trouble.message = None;
+        return Ok(true);
+    }
+    let operation = open.clone();
+    if let (Some(open), Some(_)) = (&open, &ending) {
+        fault::point(open.kind.as_str(), "end", "before");
+    }
+    let ended = ending.clone();
+    let written = context
+        .store
+        .write(move |conn| {
+            if !write_phase(conn, &seen, phase, reason.as_deref(), now)? {
+                return Ok(false);
+            }
+            if let Some(version) = &runtime {
+                instances::set_runtime(conn, &seen.id, Some(version), None)?;
+            }
+            match (&operation, &ending) {
+                (Some(operation), Some(ending)) => end(conn, &seen, operation, ending, now)?,
+                (Some(operation), None) if progressed => {
+                    operations::save_progress(conn, operation, now)?;
+                }
+                _ => {}
+            }
+            Ok(true)
+        })
+        .await?;
+    if let (Some(open), Some(_)) = (&open, &ended) {
+        fault::point(open.kind.as_str(), "end", "after");
+    }
+    context.events.publish();
+    trouble.message = None;
+    Ok(written)
+}
+
+fn end(
+    conn: &Connection,
+    seen: &Instance,
+    operation: &Operation,
+    ending: &Ending,
+    now: Timestamp,
+) -> Result<()> {
+    if operations::end(conn, operation, ending, now)? {
+        let (status, error) = match ending {
+            Ending::Succeeded(_) => (OperationStatus::Succeeded, None),
+            Ending::Failed(error) => (OperationStatus::Failed, Some(error)),
+            Ending::Cancelled(error) => (OperationStatus::Cancelled, Some(error)),
+        };
+        tracing::info!(operation.id = %operation.id, operation.kind = %operation.kind, instance.id = %seen.id, %status, "operation ended");
+        let payload = json!({"kind": operation.kind, "status": status, "error": error});
+        append(
+            conn,
+            &of_operation(&seen.tenant, &seen.id, &operation.id, &operation.actor, kind::ENDED, payload),
+        )?;
+    }
+    Ok(())
+}
+
+/// Why an operation that wants the agent to run ends without it: the agent had its chance and one more.
+fn hopeless(seen: &Instance, phase: Phase) -> Option<Error> {
+    let cause = seen.last_crash.as_deref().unwrap_or("it ended unasked");
+    match phase {
+        Phase::DataLost => Some(
+            Error::new(Code::DataLost, "the agent's workspace directory is gone")
+                .hint("put it back, or `repair` to start with an empty one"),
+        ),
+        Phase::CrashLoop | Phase::Starting | Phase::Provisioning | Phase::Repairing if seen.crash_streak >= 2 => Some(
+            Error::new(Code::AgentUnresponsive, format!("the agent does not stay up: {cause}"))
+                .hint("starting it goes on by itself with growing pauses; `show` has the cause"),
+        ),
+        Phase::Starting | Phase::Provisioning | Phase::Repairing
+            if seen.crash_streak == 1 && cause.contains("did not say hello") =>
+        {
+            Some(
+                Error::new(Code::AgentUnresponsive, "the agent did not say hello in time")
+                    .hint("is its image an Agentbot agent? `show` has the cause; starting it goes on by itself"),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// What to do when a step failed: wait for the engine, try again, or give the operation up and go on trying slowly.
+async fn after_failure(context: &Context, slot: &SlotId, trouble: &mut Trouble, failure: Failure) -> Next {
+    let Failure { error, record } = failure;
+    let away = error.code() == Code::EngineUnavailable;
+    if away {
+        if context.presence.lost(&error) {
+            tracing::warn!(%error, "the engine does not answer");
+        }
+    } else {
+        trouble.count += 1;
+        tracing::warn!(slot.id = %slot, %error, attempt = trouble.count, "a step failed");
+    }
+    trouble.message = Some(error.message().to_owned());
+    let permanent = matches!(error.code(), Code::NotFound | Code::Invalid | Code::NotHardened | Code::Unsupported);
+    let give_up = !away && (permanent || trouble.count >= ATTEMPTS);
+    if let Some(record) = record
+        && let Err(error) = write_failure(context, *record, &error, give_up).await
+    {
+        tracing::error!(slot.id = %slot, %error, "a failure could not be written down");
+    }
+    if away { Next::Wake } else { Next::After(pause(context, trouble.count)) }
+}
+
+fn pause(context: &Context, failures: u32) -> Duration {
+    let restart = &context.config.load().restart;
+    let quick = Duration::from_millis(200).saturating_mul(failures);
+    if failures < ATTEMPTS { quick } else { super::exit::backoff(failures - ATTEMPTS + 1, restart.base, restart.max) }
+}
+
+async fn write_failure(context: &Context, record: Record, error: &Error, give_up: bool) -> Result<()> {
+    let (api, now) = (error.to_api(), Timestamp::now());
+    let reason = api.message.clone();
+    let fails = give_up && !record.instance.desired.is_gone();
+    context
+        .store
+        .write(move |conn| {
+            let seen = &record.instance;
+            // While the engine is away the last phase is the best that can be said; the reason says the rest.
+            let phase = if fails { Phase::Failed } else { seen.phase };
+            write_phase(conn, seen, phase, Some(&reason), now)?;
+            let Some(mut open) = record.operation else { return Ok(()) };
+            if give_up {
+                end(conn, seen, &open, &Ending::Failed(api), now)
+            } else {
+                operation::put_off(&mut open, &reason);
+                operations::save_progress(conn, &open, now).map(|_| ())
+            }
+        })
+        .await?;
+    context.events.publish();
+    Ok(())
+}

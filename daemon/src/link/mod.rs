@@ -1,0 +1,225 @@
+//! Connections of agents: their sockets, hello, beats, drain and close. It carries frames and knows neither turns nor
+//! lifecycle.
+
+mod door;
+mod session;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agentbot_wire::{Frame, Hello, InstanceId, SlotId, Welcome};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+pub use door::{Accepted, DoorSpec, Doors};
+pub use session::{CLOSE_NO_HELLO, CLOSE_REFUSED, CLOSE_REPLACED, CLOSE_SHAPE, CLOSE_SLOW, Inbound, Outbound, run};
+
+use crate::task::Marks;
+
+/// Frames that wait for a slow agent; past it the agent is closed.
+pub const QUEUE: usize = 64;
+
+/// What is known of an agent's connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// The runtime's name.
+    pub runtime: String,
+    /// The runtime's version.
+    pub version: String,
+    /// Time since hello.
+    pub connected_for: Duration,
+    /// Time since the last sign of life.
+    pub silent_for: Duration,
+    /// Time since the last gap between signs of life that was too long.
+    pub healthy_for: Duration,
+    /// Beats so far.
+    pub beats: u64,
+    /// When the last beat came, by the wall clock.
+    pub last_beat: Option<jiff::Timestamp>,
+    /// Time since a ping that is not answered.
+    pub ping_open_for: Option<Duration>,
+}
+
+/// What the daemon tells an agent at hello.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    /// Whose agent it is.
+    pub instance: Option<InstanceId>,
+    /// Its configuration.
+    pub config: serde_json::Value,
+    /// Time between beats.
+    pub beat: Duration,
+}
+
+struct Connection {
+    number: u64,
+    hello: Hello,
+    since: Instant,
+    last_sign: Instant,
+    healthy_since: Instant,
+    gap: Duration,
+    beats: u64,
+    last_beat: Option<jiff::Timestamp>,
+    pinged: Option<Instant>,
+    outgoing: mpsc::Sender<Outbound>,
+}
+
+#[derive(Default)]
+struct Table {
+    connections: HashMap<SlotId, Connection>,
+    next: u64,
+    refused: u64,
+    slow: u64,
+}
+
+/// The agents that are connected now, one connection per slot.
+#[derive(Clone)]
+pub struct Links {
+    table: Arc<Mutex<Table>>,
+    wakes: Marks<SlotId>,
+}
+
+impl Links {
+    /// No agent yet. Slots that need to be looked at are marked in `wakes`.
+    #[must_use]
+    pub fn new(wakes: Marks<SlotId>) -> Self {
+        Self { table: Arc::default(), wakes }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // The table is whole after every statement, so a panic elsewhere cannot have broken it.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state of a slot's connection; `None` without one.
+    #[must_use]
+    pub fn state(&self, slot: &SlotId) -> Option<LinkState> {
+        let table = self.table();
+        let connection = table.connections.get(slot)?;
+        let now = Instant::now();
+        Some(LinkState {
+            runtime: connection.hello.runtime.clone(),
+            version: connection.hello.version.clone(),
+            connected_for: now.duration_since(connection.since),
+            silent_for: now.duration_since(connection.last_sign),
+            healthy_for: now.duration_since(connection.healthy_since),
+            beats: connection.beats,
+            last_beat: connection.last_beat,
+            ping_open_for: connection.pinged.map(|at| now.duration_since(at)),
+        })
+    }
+
+    /// Sends a ping, unless one is open. The answer is a sign of life.
+    pub fn ping(&self, slot: &SlotId) {
+        let mut table = self.table();
+        if let Some(connection) = table.connections.get_mut(slot)
+            && connection.pinged.is_none()
+        {
+            connection.pinged = Some(Instant::now());
+            // A full queue means that the agent does not read: the open ping says so.
+            let _ = connection.outgoing.try_send(Outbound::Ping);
+        }
+    }
+
+    /// Sends a frame; says whether it was taken. An agent whose queue is full is closed.
+    pub fn send(&self, slot: &SlotId, frame: &Frame) -> bool {
+        let mut table = self.table();
+        let Some(connection) = table.connections.get(slot) else { return false };
+        match connection.outgoing.try_send(Outbound::Text(frame.to_text())) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                table.slow += 1;
+                table.connections.remove(slot);
+                drop(table);
+                self.wakes.mark(slot.clone());
+                false
+            }
+        }
+    }
+
+    /// Ends a slot's connection, if there is one.
+    pub fn close(&self, slot: &SlotId) {
+        self.table().connections.remove(slot);
+    }
+
+    /// Connections refused for their nonce or shape, and closed for not reading, since the start.
+    #[must_use]
+    pub fn dropped(&self) -> (u64, u64) {
+        let table = self.table();
+        (table.refused, table.slow)
+    }
+
+    fn join(&self, slot: &SlotId, hello: Hello, beat: Duration, outgoing: mpsc::Sender<Outbound>) -> u64 {
+        let mut table = self.table();
+        table.next += 1;
+        let number = table.next;
+        let now = Instant::now();
+        let connection = Connection {
+            number,
+            hello,
+            since: now,
+            last_sign: now,
+            healthy_since: now,
+            // Three missed beats break a healthy time.
+            gap: beat.saturating_mul(3),
+            beats: 0,
+            last_beat: None,
+            pinged: None,
+            outgoing,
+        };
+        // The former connection's queue closes here, and with it its session: the newest one counts.
+        table.connections.insert(slot.clone(), connection);
+        number
+    }
+
+    fn leave(&self, slot: &SlotId, number: u64) {
+        let mut table = self.table();
+        if table.connections.get(slot).is_some_and(|connection| connection.number == number) {
+            table.connections.remove(slot);
+            drop(table);
+            self.wakes.mark(slot.clone());
+        }
+    }
+
+    fn sign(&self, slot: &SlotId, number: u64, beat: bool) {
+        let mut table = self.table();
+        let Some(connection) = table.connections.get_mut(slot).filter(|connection| connection.number == number) else {
+            return;
+        };
+        let now = Instant::now();
+        let news = now.duration_since(connection.last_sign) > connection.gap || (beat && connection.beats == 0);
+        if now.duration_since(connection.last_sign) > connection.gap {
+            connection.healthy_since = now;
+        }
+        connection.last_sign = now;
+        connection.pinged = None;
+        if beat {
+            connection.beats += 1;
+            connection.last_beat = Some(jiff::Timestamp::now());
+        }
+        drop(table);
+        if news {
+            self.wakes.mark(slot.clone());
+        }
+    }
+
+    fn count_refusal(&self) {
+        self.table().refused += 1;
+    }
+}
+
+/// The answer to hello.
+#[must_use]
+pub fn welcome(introduction: &Introduction) -> Welcome {
+    Welcome {
+        protocol: 1,
+        instance: introduction.instance.clone(),
+        config: introduction.config.clone(),
+        policy: agentbot_wire::AgentPolicy {
+            max_frame: agentbot_wire::MAX_FRAME,
+            beat_ms: u64::try_from(introduction.beat.as_millis()).unwrap_or(u64::MAX),
+        },
+    }
+}

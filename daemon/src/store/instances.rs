@@ -1,0 +1,464 @@
+//! Table `instances`: agents as their owners see them, each with its slot.
+
+use std::fmt;
+
+use agentbot_wire::{AgentName, InstanceId, Phase, SlotId, TenantId};
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, named_params};
+
+use super::rows::{known, many, maybe_time, one, word};
+use super::{Slot, ms, slots, time, unique_violation};
+use crate::error::{Error, Result};
+
+/// What the owner wants of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Desired {
+    /// Running, whatever happens.
+    Running,
+    /// Not running.
+    Stopped,
+    /// Without a container; workspace and uid are kept.
+    Deleted,
+    /// Without a trace.
+    Purged,
+}
+
+impl Desired {
+    /// The word in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+            Self::Deleted => "deleted",
+            Self::Purged => "purged",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Running, Self::Stopped, Self::Deleted, Self::Purged].into_iter().find(|desired| desired.as_str() == word)
+    }
+
+    /// Whether the owner has given it up.
+    #[must_use]
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Deleted | Self::Purged)
+    }
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A counter of requests and of how many of them were served: equal when nothing is owed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// Requests so far.
+    pub wanted: u32,
+    /// The last request that was served.
+    pub done: u32,
+}
+
+impl Owed {
+    /// Whether a request waits.
+    #[must_use]
+    pub fn is_due(self) -> bool {
+        self.done < self.wanted
+    }
+}
+
+/// A row of `instances` with its slot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: AgentName,
+    /// What it runs in.
+    pub slot: Slot,
+    /// Its plan's name.
+    pub plan: String,
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Billionths of a core.
+    pub nano_cpus: u64,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Workspace bytes.
+    pub disk: u64,
+    /// Its model.
+    pub model: String,
+    /// A foreign image's reference; absent for the agent image of this daemon.
+    pub image: Option<String>,
+    /// Its free-form configuration, a JSON object.
+    pub config: String,
+    /// Salt of its gateway token.
+    pub token_salt: [u8; 16],
+    /// What is wanted.
+    pub desired: Desired,
+    /// What was wanted before it was deleted.
+    pub desired_before: Desired,
+    /// Restarts.
+    pub restart: Owed,
+    /// New containers around the same workspace.
+    pub rebuild: Owed,
+    /// Its phase.
+    pub phase: Phase,
+    /// Since when.
+    pub phase_since: Timestamp,
+    /// Why.
+    pub reason: Option<String>,
+    /// The runtime version the agent said.
+    pub runtime_version: Option<String>,
+    /// When its container was last started.
+    pub started_at: Option<Timestamp>,
+    /// Unasked ends since it was made.
+    pub crashes: u32,
+    /// Unasked ends since the last long healthy time.
+    pub crash_streak: u32,
+    /// Cause of the last one.
+    pub last_crash: Option<String>,
+    /// Fingerprint of the last exit that was accounted for.
+    pub exit_seen: Option<String>,
+    /// When the next start is due.
+    pub next_start_at: Option<Timestamp>,
+    /// Grows with every change of what is wanted: a writer that saw another one must look again.
+    pub revision: u32,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+    /// When it was given up.
+    pub deleted_at: Option<Timestamp>,
+}
+
+const SELECT: &str = "SELECT i.*, %SLOT% FROM instances i JOIN slots s ON s.id = i.slot";
+
+fn select(rest: &str) -> String {
+    format!("{} {rest}", SELECT.replace("%SLOT%", slots::COLUMNS))
+}
+
+fn from_row(row: &Row<'_>) -> Result<Instance> {
+    let owed = |wanted: &str, done: &str| Ok::<_, Error>(Owed { wanted: row.get(wanted)?, done: row.get(done)? });
+    Ok(Instance {
+        id: word(row, "id")?,
+        tenant: TenantId::from_stored(&row.get::<_, String>("tenant_id")?),
+        name: word(row, "name")?,
+        slot: slots::from_row(row)?,
+        plan: row.get("plan")?,
+        memory: row.get("memory")?,
+        nano_cpus: row.get("nano_cpus")?,
+        pids: row.get("pids")?,
+        disk: row.get("disk")?,
+        model: row.get("model")?,
+        image: row.get("image")?,
+        config: row.get("config")?,
+        token_salt: row.get("token_salt")?,
+        desired: known(row, "desired", Desired::from_word)?,
+        desired_before: known(row, "desired_before", Desired::from_word)?,
+        restart: owed("restart_wanted", "restart_done")?,
+        rebuild: owed("rebuild_wanted", "rebuild_done")?,
+        phase: known(row, "phase", Phase::from_word)?,
+        phase_since: time(row.get("phase_since")?)?,
+        reason: row.get("reason")?,
+        runtime_version: row.get("runtime_version")?,
+        started_at: maybe_time(row.get("started_at")?)?,
+        crashes: row.get("crashes")?,
+        crash_streak: row.get("crash_streak")?,
+        last_crash: row.get("last_crash")?,
+        exit_seen: row.get("exit_seen")?,
+        next_start_at: maybe_time(row.get("next_start_at")?)?,
+        revision: row.get("revision")?,
+        created_at: time(row.get("created_at")?)?,
+        updated_at: time(row.get("updated_at")?)?,
+        deleted_at: maybe_time(row.get("deleted_at")?)?,
+    })
+}
+
+/// Adds an instance whose slot stands in its table.
+///
+/// # Errors
+/// `conflict` when a living agent of the tenant has the name; storage errors.
+pub fn insert(conn: &Connection, instance: &Instance) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO instances (id, tenant_id, name, slot, plan, memory, nano_cpus, pids, disk, model, image, config,
+             token_salt, desired, phase, phase_since, created_at, updated_at)
+         VALUES (:id, :tenant, :name, :slot, :plan, :memory, :nano_cpus, :pids, :disk, :model, :image, :config,
+             :salt, :desired, :phase, :now, :now, :now)",
+    )?
+    .execute(named_params! {
+        ":id": instance.id.as_str(), ":tenant": instance.tenant.as_str(), ":name": instance.name.as_str(),
+        ":slot": instance.slot.id.as_str(), ":plan": instance.plan, ":memory": instance.memory,
+        ":nano_cpus": instance.nano_cpus, ":pids": instance.pids, ":disk": instance.disk, ":model": instance.model,
+        ":image": instance.image, ":config": instance.config, ":salt": instance.token_salt,
+        ":desired": instance.desired.as_str(), ":phase": instance.phase.as_str(), ":now": ms(instance.created_at),
+    })
+    .map_err(|error| name_taken(error, &instance.name))?;
+    Ok(())
+}
+
+fn name_taken(error: rusqlite::Error, name: &AgentName) -> Error {
+    if unique_violation(&error).is_some_and(|columns| columns.contains("instances.name")) {
+        Error::conflict(format!("an agent named `{name}` exists"))
+            .hint("choose another name, or delete that agent first")
+    } else {
+        error.into()
+    }
+}
+
+/// One instance by id, whoever's it is.
+///
+/// # Errors
+/// Storage errors.
+pub fn get(conn: &Connection, id: &InstanceId) -> Result<Option<Instance>> {
+    one(conn.prepare_cached(&select("WHERE i.id = ?1"))?, [id.as_str()], from_row)
+}
+
+/// The instance that runs in a slot.
+///
+/// # Errors
+/// Storage errors.
+pub fn in_slot(conn: &Connection, slot: &SlotId) -> Result<Option<Instance>> {
+    one(conn.prepare_cached(&select("WHERE i.slot = ?1"))?, [slot.as_str()], from_row)
+}
+
+/// One instance of a tenant by id or name: a living one, else the newest deleted one of that name.
+///
+/// # Errors
+/// `not_found` when there is none; storage errors.
+pub fn find(conn: &Connection, tenant: &TenantId, id_or_name: &str) -> Result<Instance> {
+    let by = if id_or_name.parse::<InstanceId>().is_ok() { "i.id" } else { "i.name" };
+    let query = select(&format!(
+        "WHERE i.tenant_id = ?1 AND {by} = ?2 ORDER BY i.deleted_at IS NOT NULL, i.deleted_at DESC LIMIT 1"
+    ));
+    one(conn.prepare_cached(&query)?, [tenant.as_str(), id_or_name], from_row)?.ok_or_else(|| missing(id_or_name))
+}
+
+/// The answer for an agent that does not exist or is somebody else's.
+#[must_use]
+pub fn missing(id_or_name: &str) -> Error {
+    let shown: String = id_or_name.chars().filter(|c| !c.is_control()).take(64).collect();
+    Error::not_found("agent", shown).hint("`agentbotctl list` shows the agents there are")
+}
+
+/// A tenant's living agents by name, or its deleted ones, newest first.
+///
+/// # Errors
+/// Storage errors.
+pub fn list(conn: &Connection, tenant: &TenantId, deleted: bool) -> Result<Vec<Instance>> {
+    let rest = if deleted {
+        "WHERE i.tenant_id = ?1 AND i.deleted_at IS NOT NULL ORDER BY i.deleted_at DESC"
+    } else {
+        "WHERE i.tenant_id = ?1 AND i.deleted_at IS NULL ORDER BY i.name"
+    };
+    many(conn.prepare_cached(&select(rest))?, [tenant.as_str()], from_row)
+}
+
+/// Every instance of every tenant, deleted ones included.
+///
+/// # Errors
+/// Storage errors.
+pub fn all(conn: &Connection) -> Result<Vec<Instance>> {
+    many(conn.prepare_cached(&select("ORDER BY i.id"))?, [], from_row)
+}
+
+/// How many agents are in each phase, deleted ones apart.
+///
+/// # Errors
+/// Storage errors.
+pub fn count_by_phase(conn: &Connection) -> Result<Vec<(String, usize)>> {
+    let mut statement =
+        conn.prepare_cached("SELECT phase, count(*) FROM instances WHERE phase <> 'deleted' GROUP BY phase")?;
+    Ok(statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What an accepted request changes of what is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    /// The new aim.
+    pub desired: Desired,
+    /// Whether it must be down once first.
+    pub restart: bool,
+    /// Whether it needs a new container.
+    pub rebuild: bool,
+    /// The phase until the reconciler has looked.
+    pub phase: Phase,
+}
+
+/// Writes a wish down. Start-up pauses end: somebody asked.
+///
+/// # Errors
+/// Storage errors.
+pub fn wish(conn: &Connection, instance: &Instance, wish: &Wish, now: Timestamp) -> Result<()> {
+    let deleted_at = if wish.desired.is_gone() { instance.deleted_at.or(Some(now)) } else { None };
+    let before = if wish.desired.is_gone() && !instance.desired.is_gone() { instance.desired } else { instance.desired_before };
+    conn.prepare_cached(
+        "UPDATE instances SET desired = :desired, desired_before = :before,
+             restart_wanted = restart_wanted + :restart, rebuild_wanted = rebuild_wanted + :rebuild,
+             phase = :phase, phase_since = CASE WHEN phase = :phase THEN phase_since ELSE :now END, reason = NULL,
+             crash_streak = 0, next_start_at = NULL, revision = revision + 1, updated_at = :now, deleted_at = :deleted
+         WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": instance.id.as_str(), ":desired": wish.desired.as_str(), ":before": before.as_str(),
+        ":restart": wish.restart, ":rebuild": wish.rebuild, ":phase": wish.phase.as_str(), ":now": ms(now),
+        ":deleted": deleted_at.map(ms),
+    })?;
+    Ok(())
+}
+
+/// Gives an instance another name.
+///
+/// # Errors
+/// `conflict` when a living agent of the tenant has the name; storage errors.
+pub fn rename(conn: &Connection, id: &InstanceId, name: &AgentName) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET name = ?2, revision = revision + 1 WHERE id = ?1")?
+        .execute([id.as_str(), name.as_str()])
+        .map_err(|error| name_taken(error, name))?;
+    Ok(())
+}
+
+/// Brings a deleted agent back among the living, under its name or another; the wish follows apart.
+///
+/// # Errors
+/// `conflict` when a living agent of the tenant has the name; storage errors.
+pub fn revive(conn: &Connection, id: &InstanceId, name: &AgentName) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET deleted_at = NULL, name = ?2 WHERE id = ?1")?
+        .execute([id.as_str(), name.as_str()])
+        .map_err(|error| name_taken(error, name).hint("give it another name with `--as NEW`"))?;
+    Ok(())
+}
+
+/// Writes the phase, unless what is wanted has changed since the reader looked. Says whether it was written.
+///
+/// # Errors
+/// Storage errors.
+pub fn set_phase(conn: &Connection, seen: &Instance, phase: Phase, reason: Option<&str>, now: Timestamp) -> Result<bool> {
+    let changed = conn
+        .prepare_cached(
+            "UPDATE instances SET phase = :phase, reason = :reason, updated_at = :now,
+                 phase_since = CASE WHEN phase = :phase THEN phase_since ELSE :now END
+             WHERE id = :id AND revision = :revision",
+        )?
+        .execute(named_params! {
+            ":id": seen.id.as_str(), ":revision": seen.revision, ":phase": phase.as_str(), ":reason": reason, ":now": ms(now),
+        })?;
+    Ok(changed == 1)
+}
+
+/// Records what the agent said of itself and when its container was started.
+///
+/// # Errors
+/// Storage errors.
+pub fn set_runtime(conn: &Connection, id: &InstanceId, version: Option<&str>, started_at: Option<Timestamp>) -> Result<()> {
+    conn.prepare_cached(
+        "UPDATE instances SET runtime_version = coalesce(?2, runtime_version), started_at = coalesce(?3, started_at) WHERE id = ?1",
+    )?
+    .execute((id.as_str(), version, started_at.map(ms)))?;
+    Ok(())
+}
+
+/// Accounts for an exit. `crash` carries cause, last lines and when the next start is due; an exit that somebody asked
+/// for has none. It also serves a restart that waited for the agent to be down.
+///
+/// # Errors
+/// Storage errors.
+pub fn note_exit(conn: &Connection, seen: &Instance, fingerprint: &str, crash: Option<&Crash>, now: Timestamp) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET exit_seen = ?2, restart_done = ?3 WHERE id = ?1")?
+        .execute((seen.id.as_str(), fingerprint, seen.restart.wanted))?;
+    let Some(crash) = crash else { return Ok(()) };
+    conn.prepare_cached(
+        "UPDATE instances SET crashes = crashes + 1, crash_streak = crash_streak + 1, last_crash = ?2, next_start_at = ?3
+         WHERE id = ?1",
+    )?
+    .execute((seen.id.as_str(), &crash.cause, ms(crash.next_start_at)))?;
+    conn.prepare_cached("INSERT INTO crashes (instance, tenant_id, at, cause, last_lines) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((seen.id.as_str(), seen.tenant.as_str(), ms(now), &crash.cause, &crash.last_lines))?;
+    // The newest hundred tell all there is to tell.
+    conn.prepare_cached(
+        "DELETE FROM crashes WHERE instance = ?1 AND rowid NOT IN
+             (SELECT rowid FROM crashes WHERE instance = ?1 ORDER BY rowid DESC LIMIT 100)",
+    )?
+    .execute([seen.id.as_str()])?;
+    Ok(())
+}
+
+/// An unasked end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// Exit code, signal, out of memory.
+    pub cause: String,
+    /// What it wrote last.
+    pub last_lines: String,
+    /// When it may start again.
+    pub next_start_at: Timestamp,
+}
+
+/// How often it ended unasked since `since`.
+///
+/// # Errors
+/// Storage errors.
+pub fn crashes_since(conn: &Connection, id: &InstanceId, since: Timestamp) -> Result<u32> {
+    Ok(conn
+        .prepare_cached("SELECT count(*) FROM crashes WHERE instance = ?1 AND at >= ?2")?
+        .query_row((id.as_str(), ms(since)), |row| row.get(0))?)
+}
+
+/// Forgets earlier crashes: it was healthy for long enough.
+///
+/// # Errors
+/// Storage errors.
+pub fn forgive(conn: &Connection, id: &InstanceId) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET crash_streak = 0, next_start_at = NULL WHERE id = ?1")?.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Records that the restarts and rebuilds which the reader saw are served.
+///
+/// # Errors
+/// Storage errors.
+pub fn serve_restart(conn: &Connection, seen: &Instance) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET restart_done = ?2 WHERE id = ?1")?
+        .execute((seen.id.as_str(), seen.restart.wanted))?;
+    Ok(())
+}
+
+/// Records that the new container which the reader saw wanted is under way: the old one is gone.
+///
+/// # Errors
+/// Storage errors.
+pub fn serve_rebuild(conn: &Connection, seen: &Instance) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET rebuild_done = ?2, restart_done = ?3 WHERE id = ?1")?
+        .execute((seen.id.as_str(), seen.rebuild.wanted, seen.restart.wanted))?;
+    Ok(())
+}
+
+/// Removes an instance and its crashes; its slot goes apart.
+///
+/// # Errors
+/// Storage errors.
+pub fn remove(conn: &Connection, id: &InstanceId) -> Result<()> {
+    conn.prepare_cached("DELETE FROM crashes WHERE instance = ?1")?.execute([id.as_str()])?;
+    conn.prepare_cached("DELETE FROM instances WHERE id = ?1")?.execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Takes back crashes that turned out to be the engine's doing.
+///
+/// # Errors
+/// Storage errors.
+pub fn excuse_since(conn: &Connection, since: Timestamp) -> Result<()> {
+    conn.prepare_cached(
+        "UPDATE instances SET next_start_at = NULL,
+             crashes = max(0, crashes - (SELECT count(*) FROM crashes c WHERE c.instance = id AND c.at >= ?1)),
+             crash_streak = max(0, crash_streak - (SELECT count(*) FROM crashes c WHERE c.instance = id AND c.at >= ?1))
+         WHERE id IN (SELECT instance FROM crashes WHERE at >= ?1)",
+    )?
+    .execute([ms(since)])?;
+    conn.prepare_cached("DELETE FROM crashes WHERE at >= ?1")?.execute([ms(since)])?;
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! Table `operations`: durable mutations with their steps. At most one of an instance is open.
+
+use agentbot_wire::{ApiError, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Step, StepStatus, TenantId};
+use jiff::Timestamp;
+use rusqlite::{Connection, Row, named_params};
+
+use super::rows::{known, many, one, word};
+use super::{damaged, ms, time};
+use crate::error::{Error, Result};
+
+const SELECT: &str = "SELECT id, kind, instance, agent_name, status, steps, actor, result, error, created_at, updated_at FROM operations";
+
+fn from_row(row: &Row<'_>) -> Result<Operation> {
+    let steps: Vec<Step> = json(row, "steps")?.unwrap_or_default();
+    Ok(Operation {
+        id: word(row, "id")?,
+        kind: known(row, "kind", OperationKind::from_word)?,
+        agent: word(row, "instance")?,
+        agent_name: row.get("agent_name")?,
+        status: known(row, "status", OperationStatus::from_word)?,
+        progress: progress(&steps),
+        steps,
+        actor: row.get("actor")?,
+        result: json(row, "result")?,
+        error: json(row, "error")?,
+        created_at: time(row.get("created_at")?)?,
+        updated_at: time(row.get("updated_at")?)?,
+    })
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| serde_json::from_str(&text).map_err(|_| damaged(column, &text))).transpose()
+}
+
+fn progress(steps: &[Step]) -> f64 {
+    let ended = steps.iter().filter(|step| matches!(step.status, StepStatus::Succeeded | StepStatus::Skipped)).count();
+    let share = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
+    if steps.is_empty() { 1.0 } else { share(ended) / share(steps.len()) }
+}
+
+/// Adds an operation.
+///
+/// # Errors
+/// `conflict` when another one of the instance is open; storage errors.
+pub fn insert(conn: &Connection, tenant: &TenantId, operation: &Operation) -> Result<()> {
+    let ended = operation.status.is_ended().then(|| ms(operation.updated_at));
+    conn.prepare_cached(
+        "INSERT INTO operations (id, tenant_id, kind, instance, agent_name, status, steps, actor, result, error,
+             created_at, updated_at, ended_at)
+         VALUES (:id, :tenant, :kind, :instance, :name, :status, :steps, :actor, :result, :error, :created, :updated, :ended)",
+    )?
+    .execute(named_params! {
+        ":id": operation.id.as_str(), ":tenant": tenant.as_str(), ":kind": operation.kind.as_str(),
+        ":instance": operation.agent.as_str(), ":name": operation.agent_name, ":status": operation.status.as_str(),
+        ":steps": text(&operation.steps)?, ":actor": operation.actor,
+        ":result": operation.result.as_ref().map(text).transpose()?,
+        ":error": operation.error.as_ref().map(text).transpose()?,
+        ":created": ms(operation.created_at), ":updated": ms(operation.updated_at), ":ended": ended,
+    })?;
+    Ok(())
+}
+
+fn text<T: serde::Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(Error::internal)
+}
+
+/// One operation of a tenant.
+///
+/// # Errors
+/// `not_found` when there is none; storage errors.
+pub fn find(conn: &Connection, tenant: &TenantId, id: &OperationId) -> Result<Operation> {
+    one(
+        conn.prepare_cached(&format!("{SELECT} WHERE tenant_id = ?1 AND id = ?2"))?,
+        [tenant.as_str(), id.as_str()],
+        from_row,
+    )?
+    .ok_or_else(|| Error::not_found("operation", id).hint("`agentbotctl operation list` shows the newest"))
+}
+
+/// The open operation of an instance.
+///
+/// # Errors
+/// Storage errors.
+pub fn open(conn: &Connection, instance: &InstanceId) -> Result<Option<Operation>> {
+    let query = format!("{SELECT} WHERE instance = ?1 AND ended_at IS NULL");
+    one(conn.prepare_cached(&query)?, [instance.as_str()], from_row)
+}
+
+/// Which operations a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Of one instance only.
+    pub instance: Option<InstanceId>,
+    /// In one status only.
+    pub status: Option<OperationStatus>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A tenant's operations, newest first.
+///
+/// # Errors
+/// Storage errors.
+pub fn list(conn: &Connection, tenant: &TenantId, filter: &Filter) -> Result<Vec<Operation>> {
+    let statement = conn.prepare_cached(&format!(
+        "{SELECT} WHERE tenant_id = ?1 AND (?2 IS NULL OR instance = ?2) AND (?3 IS NULL OR status = ?3)
+         ORDER BY id DESC LIMIT ?4"
+    ))?;
+    let instance = filter.instance.as_ref().map(InstanceId::as_str);
+    let status = filter.status.map(OperationStatus::as_str);
+    many(statement, (tenant.as_str(), instance, status, filter.limit), from_row)
+}
+
+/// How many operations have not ended.
+///
+/// # Errors
+/// Storage errors.
+pub fn count_open(conn: &Connection) -> Result<usize> {
+    Ok(conn.prepare_cached("SELECT count(*) FROM operations WHERE ended_at IS NULL")?.query_row([], |row| row.get(0))?)
+}
+
+/// Writes how far an open operation is. One that has ended stays as it is; says whether it was open.
+///
+/// # Errors
+/// Storage errors.
+pub fn save_progress(conn: &Connection, operation: &Operation, now: Timestamp) -> Result<bool> {
+    let changed = conn
+        .prepare_cached("UPDATE operations SET status = ?2, steps = ?3, updated_at = ?4 WHERE id = ?1 AND ended_at IS NULL")?
+        .execute((operation.id.as_str(), operation.status.as_str(), text(&operation.steps)?, ms(now)))?;
+    Ok(changed == 1)
+}
+
+/// How an operation ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ending {
+    /// As wanted, with what it gave.
+    Succeeded(serde_json::Value),
+    /// Otherwise.
+    Failed(ApiError),
+    /// By its caller, or by one that won.
+    Cancelled(ApiError),
+}
+
+/// Ends an open operation; steps that did not end take its fate. One that has ended stays as it is; says whether it
+/// was open.
+///
+/// # Errors
+/// Storage errors.
+pub fn end(conn: &Connection, operation: &Operation, ending: &Ending, now: Timestamp) -> Result<bool> {
+    let (status, result, error) = match ending {
+        Ending::Succeeded(result) => (OperationStatus::Succeeded, Some(result), None),
+        Ending::Failed(error) => (OperationStatus::Failed, None, Some(error)),
+        Ending::Cancelled(error) => (OperationStatus::Cancelled, None, Some(error)),
+    };
+    let mut steps = operation.steps.clone();
+    for step in &mut steps {
+        match (status, step.status) {
+            (OperationStatus::Succeeded, StepStatus::Pending) => step.status = StepStatus::Skipped,
+            (OperationStatus::Succeeded, StepStatus::Running) => step.status = StepStatus::Succeeded,
+            (_, StepStatus::Running) => {
+                step.status = StepStatus::Failed;
+                step.detail = error.map(|error| error.message.clone());
+            }
+            _ => continue,
+        }
+        if step.started_at.is_some() {
+            step.ended_at = Some(now);
+        }
+    }
+    let changed = conn
+        .prepare_cached(
+            "UPDATE operations SET status = ?2, steps = ?3, result = ?4, error = ?5, updated_at = ?6, ended_at = ?6
+             WHERE id = ?1 AND ended_at IS NULL",
+        )?
+        .execute((
+            operation.id.as_str(),
+            status.as_str(),
+            text(&steps)?,
+            result.map(text).transpose()?,
+            error.map(text).transpose()?,
+            ms(now),
+        ))?;
+    Ok(changed == 1)
+}
