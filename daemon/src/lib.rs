@@ -1,5 +1,9 @@
 //! The Agentbot daemon as a library. Modules stand in import order: each uses only those before it.
 
-pub mod engine;
 pub mod error;
 pub mod secret;
+pub mod task;
+
+pub mod config;
+
+pub mod engine;
