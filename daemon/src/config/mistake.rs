@@ -74,8 +74,7 @@ impl std::error::Error for Mistakes {}
 
 impl From<Mistakes> for Error {
     fn from(mistakes: Mistakes) -> Self {
-        Self::new(Code::Invalid, mistakes.to_string()).hint(
-            "config/agentbot.toml of the source, installed as agentbot.toml.sample, shows every key with its default",
-        )
+        Self::new(Code::Invalid, mistakes.to_string())
+            .hint("share/agentbot/agentbot.toml, config/agentbot.toml in the source, shows every key with its default")
     }
 }

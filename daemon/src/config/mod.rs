@@ -3,6 +3,7 @@
 //! A file only says what differs from the defaults. Reading walks it key by key against the declared sections, so that
 //! each mistake has its line; the rules between keys come after. What is read is either right as a whole or refused.
 
+mod live;
 mod mistake;
 mod models;
 mod paths;
@@ -13,12 +14,14 @@ mod section;
 mod sections;
 mod source;
 mod value;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use agentbot_wire::Plan;
 
+pub use live::Live;
 pub use mistake::{Mistake, Mistakes};
 pub use models::{ApiKey, BUILTIN, Models, Provider};
 pub use paths::{SOCKET_PATH_MAX, check_paths, engine_socket};
@@ -26,6 +29,7 @@ pub use plans::{DEFAULT_PLAN, default_plans, plan_alias};
 pub use sections::{Admin, Beat, Chat, Engine, Events, Http, Limits, Log, Restart, Slots, Store, Tls};
 pub use source::DEFAULT_PATH;
 pub use value::{LogFormat, LogLevel, ProviderKind, UidRange};
+pub use watch::{Watch, follow};
 
 use read::Reader;
 
