@@ -23,7 +23,7 @@ use agentbot_wire::Plan;
 
 pub use live::Live;
 pub use mistake::{Mistake, Mistakes};
-pub use models::{ApiKey, BUILTIN, Models, Provider};
+pub use models::{ApiKey, BUILTIN, Models, NoModel, Provider};
 pub use paths::{SOCKET_PATH_MAX, check_paths, engine_socket};
 pub use plans::{DEFAULT_PLAN, default_plans, plan_alias};
 pub use sections::{Admin, Beat, Chat, Engine, Events, Http, Limits, Log, Restart, Slots, Store, Tls};

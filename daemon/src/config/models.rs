@@ -40,6 +40,25 @@ pub enum ApiKey {
     Env(String),
 }
 
+/// Why a word means no model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoModel {
+    /// Aliases lead back to themselves; the way they go.
+    #[error("aliases go in a circle: {0}")]
+    Circle(String),
+    /// There is no such provider.
+    #[error("no provider `{name}`; known are {known}")]
+    Provider {
+        /// The one that was asked for.
+        name: String,
+        /// Those that are there, joined by commas.
+        known: String,
+    },
+    /// Neither an alias nor a model.
+    #[error("`{0}` is neither an alias nor of the form <provider>/<model>")]
+    Form(String),
+}
+
 impl Default for Models {
     fn default() -> Self {
         Self { default: format!("{BUILTIN}/basic"), aliases: BTreeMap::new(), providers: BTreeMap::new() }
@@ -51,15 +70,15 @@ impl Models {
     ///
     /// # Errors
     /// What is wrong with the word, or with the alias it leads to.
-    pub fn resolve(&self, word: &str) -> Result<String, String> {
-        let mut seen = vec![word];
+    pub fn resolve(&self, word: &str) -> Result<String, NoModel> {
+        let mut path = vec![word];
         let mut model = word;
         while let Some(target) = self.aliases.get(model) {
-            if seen.contains(&target.as_str()) {
-                seen.push(target);
-                return Err(format!("aliases go in a circle: {}", seen.join(" -> ")));
+            let circle = path.contains(&target.as_str());
+            path.push(target);
+            if circle {
+                return Err(NoModel::Circle(path.join(" -> ")));
             }
-            seen.push(target);
             model = target;
         }
         match model.split_once('/') {
@@ -68,9 +87,9 @@ impl Models {
                     return Ok(model.to_owned());
                 }
                 let known: Vec<&str> = self.providers.keys().map(String::as_str).chain([BUILTIN]).collect();
-                Err(format!("no provider `{provider}`; known are {}", known.join(", ")))
+                Err(NoModel::Provider { name: provider.to_owned(), known: known.join(", ") })
             }
-            _ => Err(format!("`{model}` is neither an alias nor of the form <provider>/<model>")),
+            _ => Err(NoModel::Form(model.to_owned())),
         }
     }
 
@@ -169,16 +188,16 @@ mod tests {
     #[test]
     fn an_alias_leads_to_its_model_through_others() {
         let models = models(&[("fast", "cheap"), ("cheap", "builtin/basic")]);
-        assert_eq!(models.resolve("fast").as_deref(), Ok("builtin/basic"));
-        assert_eq!(models.resolve("builtin/basic").as_deref(), Ok("builtin/basic"));
+        assert_eq!(models.resolve("fast").unwrap(), "builtin/basic");
+        assert_eq!(models.resolve("builtin/basic").unwrap(), "builtin/basic");
     }
 
     #[test]
     fn circles_and_strangers_are_refused() {
         let models = models(&[("a", "b"), ("b", "a"), ("self", "self"), ("x", "nowhere/y"), ("z", "builtin/")]);
-        assert!(models.resolve("a").unwrap_err().contains("a -> b -> a"));
-        assert!(models.resolve("self").unwrap_err().contains("self -> self"));
-        assert!(models.resolve("x").unwrap_err().contains("no provider `nowhere`; known are builtin"));
+        assert!(models.resolve("a").unwrap_err().to_string().contains("a -> b -> a"));
+        assert!(models.resolve("self").unwrap_err().to_string().contains("self -> self"));
+        assert!(models.resolve("x").unwrap_err().to_string().contains("no provider `nowhere`; known are builtin"));
         for word in ["z", "basic", "", "/", "builtin/"] {
             assert!(models.resolve(word).is_err(), "{word}");
         }

@@ -50,7 +50,9 @@ impl<'a> Reader<'a> {
     /// Notes a broken rule at the first of its keys that the file has. A rule whose keys have mistakes of their own is
     /// passed over: it speaks of values that nobody wrote.
     pub(super) fn broken_rule(&self, keys: &[String], problem: String) {
-        if keys.iter().any(|key| self.mistakes.borrow().iter().any(|mistake| mistake.key == *key)) {
+        let within =
+            |path: &str, key: &str| path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        if self.mistakes.borrow().iter().any(|mistake| keys.iter().any(|key| within(&mistake.key, key))) {
             return;
         }
         let found = keys.iter().find_map(|key| Some((key, *self.lines.borrow().get(key)?)));

@@ -1,6 +1,6 @@
 //! Rules between keys: pure, on values that are each right by themselves.
 
-use super::Config;
+use super::{Config, NoModel};
 
 /// A broken rule: the keys it speaks of, the most telling first, and what is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,9 +54,13 @@ pub(super) fn broken(config: &Config) -> Vec<Broken> {
 fn models(config: &Config) -> Vec<Broken> {
     let words = config.models.aliases.keys().map(|alias| (format!("models.aliases.{}", key(alias)), alias));
     let words = words.chain([("models.default".to_owned(), &config.models.default)]);
-    let broken = |(key, word): (String, &String)| {
+    let broken = |(alias, word): (String, &String)| {
         let problem = config.models.resolve(word).err()?;
-        Some(Broken { keys: vec![key], problem })
+        let provider = match &problem {
+            NoModel::Provider { name, .. } => Some(format!("models.providers.{}", key(name))),
+            _ => None,
+        };
+        Some(Broken { keys: [alias].into_iter().chain(provider).collect(), problem: problem.to_string() })
     };
     words.filter_map(broken).collect()
 }

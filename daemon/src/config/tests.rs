@@ -236,6 +236,12 @@ fn aliases_are_checked_with_their_lines() {
 }
 
 #[test]
+fn an_alias_to_a_provider_with_a_mistake_is_not_a_second_one() {
+    let text = "[models.aliases]\na = \"mine/x\"\n[models.providers.mine]\nkind = \"openai\"\napi_key_env = \"K\"\n";
+    assert!(mistake(text).contains("models.providers.mine.base_url: missing"));
+}
+
+#[test]
 fn a_missing_file_is_a_mistake_only_when_it_was_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("agentbot.toml");
