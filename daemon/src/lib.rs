@@ -1,6 +1,13 @@
 //! The Agentbot daemon as a library. Modules stand in import order: each uses only those before it.
 
-pub mod engine;
 pub mod error;
+
 pub mod secret;
+
+pub mod task;
+
+pub mod config;
+
+pub mod engine;
+
 pub mod store;

@@ -92,6 +92,9 @@ pub struct TaskStatus {
     pub result: Option<String>,
     /// Times it ran.
     pub runs: u64,
+    /// Times it ended in an error or a panic.
+    #[serde(default)]
+    pub failures: u64,
 }
 
 /// `GET /api/status`: the whole daemon on one page.
