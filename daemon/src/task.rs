@@ -4,6 +4,8 @@
 //! happy case, the retry and the first pass after a restart are the same code. Retries inside a task are not needed: the
 //! next activation is the retry. What each task last did is a query, not a search in the log.
 
+mod marks;
+
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
+
+pub use marks::Marks;
 
 /// Work that is done again and again.
 pub trait Task: Send + 'static {

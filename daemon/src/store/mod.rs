@@ -9,12 +9,17 @@ mod error;
 mod file;
 mod migrate;
 mod readers;
+mod rows;
 mod writer;
 
 pub mod dirs;
 pub mod events;
 pub mod idempotency;
+pub mod images;
+pub mod instances;
 pub mod meta;
+pub mod operations;
+pub mod slots;
 
 #[cfg(test)]
 mod crash_tests;
@@ -27,7 +32,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use agentbot_wire::Code;
-use rusqlite::Connection;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -38,6 +42,8 @@ use writer::{Message, Pending, Writer};
 pub use column::{damaged, ms, now, parsed, time};
 pub use error::unique_violation;
 pub use migrate::Migrated;
+pub use rusqlite::Connection;
+pub use slots::Slot;
 
 /// How the store uses its file.
 #[derive(Clone, Copy, Debug)]
