@@ -94,7 +94,7 @@ impl Context {
     #[must_use]
     pub fn labels(&self, slot: &Slot) -> OwnerLabels {
         let (daemon, generation) = (self.daemon_id.clone(), slot.container_gen);
-        let mac = self.key.label_mac(&daemon, "container", &slot.container_name(), slot.id.as_str(), generation);
+        let mac = self.key.label_mac(&daemon, "container", &slot.container_name(), &slot.id, generation);
         OwnerLabels { daemon, slot: slot.id.clone(), generation, mac }
     }
 

@@ -1,5 +1,34 @@
 //! Agents: what is wanted, what is there, and the one task that makes the second equal the first.
+//!
+//! A request goes through [`state::admit`] into one transaction (what is wanted, an operation, an event) and wakes the
+//! [`reconciler`]; only that acts on the engine, one step of [`plan`] at a time.
 
+mod act;
+mod admission;
+mod audit;
+mod context;
+mod diagnose;
+mod exit;
+mod files;
+mod housekeeping;
+mod observe;
+mod operation;
+mod phase;
+mod reconciler;
+mod requests;
+mod views;
+mod worker;
+
+pub mod fault;
 pub mod plan;
 pub mod state;
 
+pub use admission::{Host, MAX_CONFIG};
+pub use audit::Audit;
+pub use context::{AgentImage, Context};
+pub use files::SlotDirs;
+pub use housekeeping::Housekeeping;
+pub use operation::steps_of;
+pub use reconciler::{Pulse, first_contact, run};
+pub use requests::{Accepted, Ask, Idempotency, Instances};
+pub use views::{entry, provisioned};

@@ -109,7 +109,7 @@ pub async fn container(context: &Context, instance: &Instance, facts: &Facts) ->
 fn is_ours(context: &Context, observed: &Observed, name: &str) -> bool {
     observed.labels.as_ref().is_some_and(|labels| {
         labels.daemon == context.daemon_id
-            && context.key.verify_label_mac(&labels.mac, &labels.daemon, "container", name, labels.slot.as_str(), labels.generation)
+            && context.key.verify_label_mac(&labels.mac, &labels.daemon, "container", name, &labels.slot, labels.generation)
     })
 }
 

@@ -311,17 +311,6 @@ pub fn wish(conn: &Connection, instance: &Instance, wish: &Wish, now: Timestamp)
     Ok(())
 }
 
-/// Gives an instance another name.
-///
-/// # Errors
-/// `conflict` when a living agent of the tenant has the name; storage errors.
-pub fn rename(conn: &Connection, id: &InstanceId, name: &AgentName) -> Result<()> {
-    conn.prepare_cached("UPDATE instances SET name = ?2, revision = revision + 1 WHERE id = ?1")?
-        .execute([id.as_str(), name.as_str()])
-        .map_err(|error| name_taken(error, name))?;
-    Ok(())
-}
-
 /// Brings a deleted agent back among the living, under its name or another; the wish follows apart.
 ///
 /// # Errors
@@ -460,5 +449,15 @@ pub fn excuse_since(conn: &Connection, since: Timestamp) -> Result<()> {
     )?
     .execute([ms(since)])?;
     conn.prepare_cached("DELETE FROM crashes WHERE at >= ?1")?.execute([ms(since)])?;
+    Ok(())
+}
+
+/// Forgets restarts and rebuilds that are still owed: whoever asked for them took it back.
+///
+/// # Errors
+/// Storage errors.
+pub fn settle_owed(conn: &Connection, id: &InstanceId) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET restart_done = restart_wanted, rebuild_done = rebuild_wanted WHERE id = ?1")?
+        .execute([id.as_str()])?;
     Ok(())
 }

@@ -1,0 +1,95 @@
+//! Dialect B's shapes of success and failure; no other file knows them.
+
+use agentbot_wire::{ApiError, Operation};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::http::request_id::RequestId;
+use crate::http::status;
+
+/// A refusal on its way out.
+#[derive(Debug)]
+pub struct Refusal {
+    error: Error,
+    request: Option<RequestId>,
+    operation: Option<Box<Operation>>,
+}
+
+impl Refusal {
+    /// Of a request.
+    #[must_use]
+    pub fn new(error: Error, request: Option<RequestId>) -> Self {
+        Self { error, request, operation: None }
+    }
+
+    /// Of something that was accepted and then failed.
+    #[must_use]
+    pub fn of_operation(operation: Operation, request: Option<RequestId>) -> Self {
+        let error = operation.error.clone().map_or_else(|| Error::internal("an operation failed without a cause"), Error::from);
+        Self { error, request, operation: Some(Box::new(operation)) }
+    }
+}
+
+fn body(error: &ApiError, request: Option<&RequestId>) -> Value {
+    json!({
+        "success": false,
+        "status": "error",
+        "error": error.message,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "request_id": request.map(|request| request.0.as_str()),
+    })
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let error = self.error.to_api();
+        let mut code = status::of(error.code);
+        let mut answer = body(&error, self.request.as_ref());
+        if let Some(operation) = self.operation {
+            // It was accepted: whatever ended it since is no fault of the request.
+            code = if code == StatusCode::CONFLICT { code } else { StatusCode::INTERNAL_SERVER_ERROR };
+            answer["operation"] = json!(operation);
+        } else if code.is_server_error() {
+            tracing::error!(error = %self.error, "request failed");
+        }
+        let mut response = (code, Json(answer)).into_response();
+        if code == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+/// Something accepted that goes on: 202 with where to look.
+#[must_use]
+pub fn accepted(operation: &Operation, phase: agentbot_wire::Phase) -> Response {
+    let answer = json!({"success": true, "status": phase, "operation": operation});
+    let location = HeaderValue::from_str(&format!("/api/operations/{}", operation.id));
+    let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    if let Ok(location) = location {
+        response.headers_mut().insert(header::LOCATION, location);
+    }
+    response
+}
+
+/// A plain answer.
+pub fn ok(answer: impl Serialize) -> Response {
+    Json(answer).into_response()
+}
+
+/// A plain answer with `status: "ok"` added, as dialect B's lists have it.
+pub fn with_status(answer: impl Serialize) -> Response {
+    match serde_json::to_value(answer) {
+        Ok(mut answer) => {
+            answer["status"] = json!("ok");
+            Json(answer).into_response()
+        }
+        Err(error) => Refusal::new(Error::internal(error), None).into_response(),
+    }
+}

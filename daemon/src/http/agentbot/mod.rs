@@ -1,0 +1,77 @@
+//! Dialect B: the Agentbot API under `/api`.
+
+mod agents;
+pub mod envelope;
+mod instances;
+mod operations;
+mod request;
+mod system;
+
+use agentbot_wire::Code;
+use axum::Router;
+use axum::extract::{Extension, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+
+use self::envelope::Refusal;
+use super::State;
+use super::auth::{Policy, enforce};
+use super::request_id::RequestId;
+use crate::error::Error;
+
+/// Every route with its policy.
+pub fn router() -> Router<State> {
+    let routes: [(&str, MethodRouter<State>, Policy); 15] = [
+        ("/api/health", get(system::health), Policy::Operator),
+        ("/api/status", get(system::status), Policy::Operator),
+        ("/api/agents", get(agents::list), Policy::Operator),
+        ("/api/agents/provision", post(agents::provision).get(agents::provisioned), Policy::Operator),
+        ("/api/agents/{id}", get(agents::show), Policy::Operator),
+        ("/api/instance/{id}", get(instances::show).merge(delete(instances::delete)), Policy::Operator),
+        ("/api/instance/{id}/start", post(instances::start), Policy::Operator),
+        ("/api/instance/{id}/stop", post(instances::stop), Policy::Operator),
+        ("/api/instance/{id}/restart", post(instances::restart), Policy::Operator),
+        ("/api/instance/{id}/repair", post(instances::repair), Policy::Operator),
+        ("/api/instance/{id}/undelete", post(instances::undelete), Policy::Operator),
+        ("/api/instance/{id}/token", get(instances::token), Policy::Operator),
+        ("/api/operations", get(operations::list), Policy::Operator),
+        ("/api/operations/{id}", get(operations::show), Policy::Operator),
+        ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),
+    ];
+    let guarded = |router: MethodRouter<State>, policy: Policy| {
+        router.layer(from_fn(move |request: Request, next: Next| enforce(policy, request, next)))
+    };
+    let cancel = guarded(post(operations::cancel), Policy::Operator);
+    routes
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods, policy)| router.route(path, guarded(methods, policy)))
+        .route("/api/operations/{id}/cancel", cancel)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// The answer to a path that does not exist.
+pub async fn not_found(request: Request) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned();
+    let error = Error::new(Code::NotFound, "there is no such path").hint("docs/API.md lists the paths");
+    Refusal::new(error, id).into_response()
+}
+
+/// The answer to a method that a path does not have.
+pub async fn method_not_allowed(request: Request) -> Response {
+    let id = request.extensions().get::<RequestId>().cloned();
+    let error = Error::new(Code::MethodNotAllowed, format!("this path does not take {}", request.method()))
+        .hint("the header `Allow` lists what it takes");
+    Refusal::new(error, id).into_response()
+}
+
+/// A router that answers everything with one refusal.
+pub fn refuse_all(error: Error) -> Router {
+    let error = error.to_api();
+    let answer = move |id: Option<Extension<RequestId>>| {
+        let error = Error::from(error.clone());
+        async move { Refusal::new(error, id.map(|Extension(id)| id)).into_response() }
+    };
+    Router::new().fallback(answer).layer(from_fn(super::request_id::tag))
+}

@@ -1,0 +1,156 @@
+//! Accepts connections: bounded in number, with a deadline for their headers, and patient when descriptors run out.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentbot_wire::Code;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::auth::AdminPeer;
+use crate::error::{Error, Result};
+use crate::identity::Admission;
+
+/// Pause after an accept failed, mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The admin socket, bound and in place.
+pub struct AdminListener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Bounds of a listener.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections at once.
+    pub connections: usize,
+    /// Time for the headers of a request, the wait for the next request of a connection included.
+    pub header_timeout: Duration,
+}
+
+/// Binds the admin socket: root and the group may connect. A socket that nobody listens on is replaced; one that is in
+/// use is left alone.
+///
+/// # Errors
+/// `conflict` when somebody listens there; whatever the file system said.
+pub fn bind_admin(path: &Path, gid: Option<u32>) -> Result<AdminListener> {
+    let refuse = |error: io::Error| {
+        Error::new(Code::Internal, format!("the admin socket {} could not be made: {error}", path.display()))
+            .hint("look at the runtime directory, or name another with --runtime-dir")
+    };
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(Error::conflict(format!("somebody listens on {} already", path.display()))
+            .hint("stop that process, or name another directory with --runtime-dir"));
+    }
+    if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
+        return Err(Error::conflict(format!("{} is a directory", path.display())).hint("move it away"));
+    }
+    let unborn = path.with_extension("sock.new");
+    match std::fs::remove_file(&unborn) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(error)),
+        _ => {}
+    }
+    let bind = || -> io::Result<UnixListener> {
+        let listener = std::os::unix::net::UnixListener::bind(&unborn)?;
+        nix::unistd::chown(&unborn, Some(nix::unistd::Uid::from_raw(0)), gid.map(nix::unistd::Gid::from_raw))?;
+        std::fs::set_permissions(&unborn, std::fs::Permissions::from_mode(0o660))?;
+        std::fs::rename(&unborn, path)?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
+    };
+    Ok(AdminListener { listener: bind().map_err(refuse)?, path: path.to_owned() })
+}
+
+/// Serves the admin socket until `stop`, then takes it away. Connections end with their request under way.
+pub async fn serve_admin(
+    admin: AdminListener,
+    router: Router,
+    admission: Arc<Admission>,
+    bounds: Bounds,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let AdminListener { listener, path } = admin;
+    let permits = Arc::new(Semaphore::new(bounds.connections));
+    loop {
+        let permit = tokio::select! {
+            () = stop.cancelled() => break,
+            permit = Arc::clone(&permits).acquire_owned() => permit,
+        };
+        // The semaphore is never closed.
+        let Ok(permit) = permit else { break };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed on the admin socket");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (router, admission, stop) = (router.clone(), Arc::clone(&admission), stop.clone());
+        tasks.spawn(async move {
+            greet(stream, router, &admission, bounds.header_timeout, stop).await;
+            drop(permit);
+        });
+    }
+    let _ = std::fs::remove_file(path);
+}
+
+async fn greet(
+    stream: UnixStream,
+    router: Router,
+    admission: &Admission,
+    header_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let actor = match stream.peer_cred() {
+        Ok(peer) => admission.admit(peer.uid()).await,
+        Err(error) => Err(Error::new(Code::Unauthenticated, "the kernel does not say who connects").caused_by(error)),
+    };
+    let router = match actor {
+        Ok(actor) => router.layer(axum::Extension(AdminPeer(actor))),
+        Err(refusal) => {
+            tracing::warn!(error = %refusal, "refused on the admin socket");
+            super::agentbot::refuse_all(refusal)
+        }
+    };
+    connection(stream, router, header_timeout, stop).await;
+}
+
+/// Serves one connection until it ends by itself or `stop` asks it to.
+pub async fn connection(stream: UnixStream, router: Router, header_timeout: Duration, stop: CancellationToken) {
+    let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
