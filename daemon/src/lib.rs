@@ -2,5 +2,6 @@
 
 pub mod engine;
 pub mod error;
+pub mod identity;
 pub mod secret;
 pub mod store;

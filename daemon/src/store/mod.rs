@@ -17,8 +17,6 @@ pub mod idempotency;
 pub mod meta;
 
 #[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -36,6 +34,7 @@ use readers::Readers;
 use writer::{Message, Pending, Writer};
 
 pub use column::{damaged, ms, now, parsed, time};
+pub(crate) use error::file_error;
 pub use error::unique_violation;
 pub use migrate::Migrated;
 
