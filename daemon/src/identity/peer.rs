@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agentbot_wire::Code;
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Actor;
@@ -57,8 +57,13 @@ impl Admission {
         if let Some(standing) = self.remembered(uid) {
             return decide(uid, &self.group, standing);
         }
+        let turn = self.turn().await?;
+        // Whoever waited may find that the connection before asked the same.
+        if let Some(standing) = self.remembered(uid) {
+            return decide(uid, &self.group, standing);
+        }
         let group = self.group.clone();
-        let standing = self.ask(move || standing(uid, &group)).await?;
+        let standing = ask(turn, move || standing(uid, &group)).await?;
         self.remember(uid, standing);
         decide(uid, &self.group, standing)
     }
@@ -69,7 +74,7 @@ impl Admission {
     /// The system does not say in time.
     pub async fn warning(&self) -> Result<Option<String>> {
         let name = self.group.clone();
-        let group = self.ask(move || Group::from_name(&name)).await?;
+        let group = ask(self.turn().await?, move || Group::from_name(&name)).await?;
         Ok(group.is_none().then(|| {
             let group = &self.group;
             format!(
@@ -78,21 +83,11 @@ impl Admission {
         }))
     }
 
-    async fn ask<T: Send + 'static>(&self, question: impl FnOnce() -> nix::Result<T> + Send + 'static) -> Result<T> {
-        let permit = Arc::clone(&self.questions)
-            .try_acquire_owned()
-            .map_err(|_| slow(Code::Busy, "too many users wait for the user database of this host"))?;
-        let answer = tokio::task::spawn_blocking(move || {
-            let answer = question();
-            drop(permit);
-            answer
-        });
-        let answer = tokio::time::timeout(PATIENCE, answer)
+    async fn turn(&self) -> Result<OwnedSemaphorePermit> {
+        tokio::time::timeout(PATIENCE, Arc::clone(&self.questions).acquire_owned())
             .await
-            .map_err(|_| slow(Code::TimedOut, "the user database of this host does not answer"))?;
-        answer
-            .map_err(Error::internal)?
-            .map_err(|errno| slow(Code::Internal, "the user database of this host failed").caused_by(errno))
+            .map_err(|_| slow(Code::Busy, "too many users wait for the user database of this host"))?
+            .map_err(Error::internal)
     }
 
     fn remembered(&self, uid: u32) -> Option<Standing> {
@@ -110,6 +105,23 @@ impl Admission {
             known.insert(uid, (now + BELIEVED, standing));
         }
     }
+}
+
+/// Asks beside the runtime. A question that hangs keeps its turn until it is answered.
+async fn ask<T: Send + 'static>(
+    turn: OwnedSemaphorePermit,
+    question: impl FnOnce() -> nix::Result<T> + Send + 'static,
+) -> Result<T> {
+    let answer = tokio::task::spawn_blocking(move || {
+        let answer = question();
+        drop(turn);
+        answer
+    });
+    tokio::time::timeout(PATIENCE, answer)
+        .await
+        .map_err(|_| slow(Code::TimedOut, "the user database of this host does not answer"))?
+        .map_err(Error::internal)?
+        .map_err(|errno| slow(Code::Internal, "the user database of this host failed").caused_by(errno))
 }
 
 fn slow(code: Code, message: &str) -> Error {
@@ -211,12 +223,25 @@ mod tests {
         assert_eq!(admission.known.lock().unwrap().len(), 1);
     }
 
-    #[tokio::test]
-    async fn questions_that_hang_do_not_pile_up() {
-        let admission = Admission::new("g");
-        let all = admission.questions.try_acquire_many(u32::try_from(QUESTIONS).unwrap()).unwrap();
+    #[tokio::test(start_paused = true)]
+    async fn a_user_database_that_hangs_keeps_a_fixed_number_of_threads() {
+        let admission = Admission::new("no-such-group-here");
+        let mut hanging: Vec<_> = Vec::new();
+        for _ in 0..QUESTIONS {
+            hanging.push(admission.turn().await.unwrap());
+        }
         assert_eq!(admission.admit(1000).await.unwrap_err().code(), Code::Busy);
-        drop(all);
-        assert_eq!(admission.ask(|| Ok(1)).await.unwrap(), 1);
+        // Those who are known come in all the same.
+        admission.remember(1001, Standing::Member);
+        admission.admit(1001).await.unwrap();
+        hanging.pop();
+        assert_eq!(admission.admit(1000).await.unwrap_err().code(), Code::Forbidden);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_one_user_comes_in_together() {
+        let admission = Admission::new("no-such-group-here");
+        let crowd = futures_util::future::join_all((0..64).map(|_| admission.admit(1000))).await;
+        assert!(crowd.into_iter().all(|answer| answer.unwrap_err().code() == Code::Forbidden));
     }
 }
