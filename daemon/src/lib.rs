@@ -11,3 +11,17 @@ pub mod config;
 pub mod engine;
 
 pub mod store;
+
+pub mod events;
+
+pub mod identity;
+
+pub mod link;
+
+pub mod instance;
+
+pub mod stats;
+
+pub mod http;
+
+pub mod app;

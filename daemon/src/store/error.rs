@@ -71,6 +71,10 @@ pub(crate) fn file_error(doing: &str, path: &Path, error: io::Error) -> Error {
             Error::new(Code::Invalid, format!("cannot {doing} {path}: a part of the path is not a directory"))
                 .hint("move that file away, or name another place with --state-dir")
         }
+        io::ErrorKind::AlreadyExists => {
+            Error::new(Code::Invalid, format!("cannot {doing} {path}: something else stands there"))
+                .hint("move it away, or name another place with --state-dir")
+        }
         io::ErrorKind::IsADirectory => Error::new(Code::Invalid, format!("cannot {doing} {path}: it is a directory"))
             .hint("move it away, or name another place with --state-dir"),
         _ => Error::new(Code::Internal, format!("cannot {doing} {path}"))

@@ -22,8 +22,6 @@ pub mod operations;
 pub mod slots;
 
 #[cfg(test)]
-mod crash_tests;
-#[cfg(test)]
 mod tests;
 
 use std::path::Path;
@@ -40,6 +38,7 @@ use readers::Readers;
 use writer::{Message, Pending, Writer};
 
 pub use column::{damaged, ms, now, parsed, time};
+pub(crate) use error::file_error;
 pub use error::unique_violation;
 pub use migrate::Migrated;
 pub use rusqlite::Connection;

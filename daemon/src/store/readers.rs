@@ -82,3 +82,22 @@ impl Drop for Loan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_more_than_there_are_waits_and_then_is_told_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+        let readers = Readers::open(&path, 2, WAIT, WAIT).unwrap();
+        let (first, second) = (readers.lend().await.unwrap(), readers.lend().await.unwrap());
+        assert_eq!(readers.lend().await.err().map(|error| error.code()), Some(Code::Busy));
+        drop(first);
+        readers.lend().await.unwrap().run(|conn| Ok(conn.execute_batch("SELECT a FROM t")?)).unwrap();
+        drop(second);
+        assert_eq!(readers.free.lock().unwrap().len(), 2);
+    }
+}

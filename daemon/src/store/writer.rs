@@ -206,7 +206,7 @@ impl Writer {
 
     /// Runs one request; an error means that the transaction is gone.
     fn savepoint(&self, request: &mut dyn Request) -> Result<(), Undone> {
-        self.conn.execute_batch("SAVEPOINT request").map_err(|error| self.abandon(error))?;
+        self.step("SAVEPOINT request")?;
         self.inside.store(true, Ordering::Relaxed);
         self.deadline.start(self.limit);
         let told = request.run(&self.conn);
@@ -216,8 +216,16 @@ impl Writer {
             self.roll_back();
             return Err(Undone::with_neighbour(told.err()));
         }
-        let end = if told.is_ok() { "RELEASE request" } else { "ROLLBACK TO request; RELEASE request" };
-        self.conn.execute_batch(end).map_err(|error| self.abandon(error))
+        if told.is_err() {
+            self.step("ROLLBACK TO request")?;
+        }
+        self.step("RELEASE request")
+    }
+
+    /// A statement that every request needs, kept prepared.
+    fn step(&self, sql: &str) -> Result<(), Undone> {
+        let done = self.conn.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        done.map(drop).map_err(|error| self.abandon(error))
     }
 
     fn abandon(&self, error: rusqlite::Error) -> Undone {

@@ -1,0 +1,59 @@
+//! Who asks.
+
+use std::fmt;
+
+use agentbot_wire::{InstanceId, SlotId, TenantId};
+
+/// Who asks, as a value through every call of the core.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// Somebody on this host who may do everything: root, or a member of the admin group.
+    Operator {
+        /// The user id that the kernel vouches for.
+        uid: u32,
+    },
+    /// An agent, over its own socket.
+    Agent {
+        /// The slot whose socket it is.
+        slot: SlotId,
+        /// The instance in that slot.
+        instance: InstanceId,
+    },
+    /// The daemon itself.
+    System,
+}
+
+impl Actor {
+    /// Whose things it may see.
+    #[must_use]
+    pub fn tenant(&self) -> TenantId {
+        match self {
+            Self::Operator { .. } | Self::Agent { .. } | Self::System => TenantId::local(),
+        }
+    }
+}
+
+/// The words that rows and events hold: `operator:0`, `agent:ins_…`, `system`.
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operator { uid } => write!(f, "operator:{uid}"),
+            Self::Agent { instance, .. } => write!(f, "agent:{instance}"),
+            Self::System => f.write_str("system"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_actor_has_its_words() {
+        let instance: InstanceId = "ins_01kak2m5v5e7qrf9v3n6m8t0zx".parse().unwrap();
+        let agent = Actor::Agent { slot: SlotId::mint(), instance };
+        assert_eq!(agent.to_string(), "agent:ins_01kak2m5v5e7qrf9v3n6m8t0zx");
+        assert_eq!(Actor::Operator { uid: 1000 }.to_string(), "operator:1000");
+        assert_eq!(Actor::System.to_string(), "system");
+    }
+}

@@ -1,0 +1,11 @@
+//! Who is who: the daemon to its containers, an agent to its clients, a caller to the daemon.
+
+mod actor;
+mod key;
+mod lock;
+mod peer;
+
+pub use actor::Actor;
+pub use key::{DaemonKey, SALT_BYTES, new_salt};
+pub use lock::DaemonLock;
+pub use peer::Admission;
