@@ -17,12 +17,7 @@ if [ -z "${DESTDIR:-}" ] && [ "$(id -u)" != 0 ]; then
     die "installing into $prefix needs root" "sudo make install PREFIX=$prefix" "or name another place in DESTDIR"
 fi
 
-completion() {
-    mkdir -p "$(dirname "$root/$2")"
-    "$release/agentbotctl" completion "$1" >"$root/$2.new"
-    chmod 0644 "$root/$2.new"
-    mv -f "$root/$2.new" "$root/$2"
-}
+completion() { "$release/agentbotctl" completion "$1" | install -D -m 0644 /dev/stdin "$root/$2"; }
 
 # install(1) replaces the file, so a daemon that runs keeps the program it has.
 install -D -m 0755 "$release/agentbotd" "$root/bin/agentbotd"

@@ -30,6 +30,23 @@ as_root() {
     fi
 }
 
+# Runs a command as root in the background: log, pid file ("" for none), command. It holds nothing of ours: not the
+# terminal's session, and no open file.
+background() {
+    # shellcheck disable=SC2016 # the parameters are for the inner shell
+    as_root bash -c '
+        log=$1 pid_file=$2
+        shift 2
+        (umask 077 && : >>"$log")
+        for fd in /proc/$BASHPID/fd/*; do
+            fd=${fd##*/}
+            if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi
+        done
+        setsid "$@" >>"$log" 2>&1 </dev/null &
+        if [ -n "$pid_file" ]; then echo $! >"$pid_file"; fi
+    ' bash "$@"
+}
+
 systemd_runs() { [ -d /run/systemd/system ] && have systemctl; }
 
 # Where cargo is, also where a login shell has not said so.
@@ -127,8 +144,7 @@ ensure_engine_runs() {
         return
     fi
     say "Starting the engine in the background: dockerd, log in $engine_log"
-    # shellcheck disable=SC2016 # $1 is for the inner shell
-    as_root sh -c 'setsid dockerd >>"$1" 2>&1 </dev/null &' sh "$engine_log"
+    background "$engine_log" "" dockerd
     if ! wait_for_engine; then
         as_root tail -n 20 "$engine_log" >&2 || true
         die "the engine does not answer" "its log is $engine_log; in a container it needs to be privileged"

@@ -53,12 +53,8 @@ start_daemon() {
             "$release/agentbotd" --state-dir "$state_dir" --runtime-dir "$runtime_dir"
     else
         say "Starting the daemon in the background: pid in $pid_file, log in $log_file"
-        # shellcheck disable=SC2016 # the parameters are for the inner shell
-        as_root sh -c '
-            umask 077
-            setsid "$1" --state-dir "$2" --runtime-dir "$3" >>"$4" 2>&1 </dev/null &
-            echo $! >"$5"
-        ' sh "$release/agentbotd" "$state_dir" "$runtime_dir" "$log_file" "$pid_file"
+        background "$log_file" "$pid_file" \
+            "$release/agentbotd" --state-dir "$state_dir" --runtime-dir "$runtime_dir"
     fi
     # shellcheck disable=SC2016
     sum_of_programs | as_root sh -c 'umask 077; cat >"$1"' sh "$sum_file"
@@ -94,17 +90,14 @@ provision_agent() {
 farewell() {
     local run=${release#"$PWD"/}/agentbotctl
     [ "$(id -u)" = 0 ] || run="sudo $run"
-    cat <<TEXT
-
-Next:
-    $run list
-    $run restart $agent
-    $run repair $agent          after breaking its container on purpose
-    $run provision scout        another agent
-    $run --help
-    make quickstart-stop                                ends agents and daemon; data stays
-    make install                                        for good, with a systemd unit
-TEXT
+    printf '\nNext:\n'
+    printf '    %-60s %s\n' \
+        "$run list" "all agents" \
+        "$run repair $agent" "after breaking its container on purpose" \
+        "$run provision scout" "another agent" \
+        "$run --help" "all it can do" \
+        "make quickstart-stop" "ends agents and daemon; data stays" \
+        "sudo make install" "for good, with a systemd unit"
 }
 
 announce
