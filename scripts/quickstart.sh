@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# From a fresh clone to an agent that runs. Run again, it builds what changed and takes what is there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/lib.sh
+. scripts/lib.sh
+# shellcheck source=scripts/quickstart-lib.sh
+. scripts/quickstart-lib.sh
+
+agent=hello
+
+announce() {
+    cat <<TEXT
+Agentbot quickstart: builds the daemon, starts it and provisions an agent named "$agent".
+
+    engine    $(if engine_answers; then echo "the Docker Engine that runs here"; elif have dockerd; then
+        echo "the Docker Engine that is installed here will be started"; else
+        echo "Docker Engine and iptables will be installed from the distribution"; fi)
+    programs  ${release#"$PWD"/} (nothing is installed elsewhere)
+    state     $state_dir (stays when the daemon ends)
+    daemon    runs as root$(if [ "$(id -u)" != 0 ]; then echo ", through sudo: it may ask for your password"; fi)
+    time      5 to 10 minutes the first time on two cores, nearly all of it compiling; seconds after that
+TEXT
+}
+
+refuse_a_foreign_daemon() {
+    if systemd_runs && systemctl --quiet is-active agentbotd.service; then
+        die "the installed agentbotd.service is running" "use it with agentbotctl, or: sudo systemctl stop agentbotd"
+    fi
+    if [ -z "$(daemon_pid)" ] && ctl status >/dev/null 2>&1; then
+        die "another agentbotd serves $runtime_dir" "end it first; its process id is in $state_dir/lock"
+    fi
+}
+
+# What the running daemon was started from; a difference means that it must be started anew.
+sum_of_programs() { cksum "$release/agentbotd" "$release/agentbot-agent"; }
+
+start_daemon() {
+    if [ -n "$(daemon_pid)" ]; then
+        if [ "$(as_root cat "$sum_file" 2>/dev/null)" = "$(sum_of_programs)" ]; then
+            say "The daemon runs already (pid $(daemon_pid))"
+            return
+        fi
+        say "The programs changed: ending the daemon of the last run; agents keep running meanwhile"
+        end_daemon
+    fi
+    if systemd_runs; then
+        say "Starting the daemon as the transient unit $unit.service"
+        as_root systemctl reset-failed "$unit.service" 2>/dev/null || true
+        as_root systemd-run --quiet --collect --unit="$unit" --description="Agentbot daemon (quickstart)" \
+            --service-type=notify --property=Restart=always --property=RestartSec=1 --property=WatchdogSec=30 \
+            --property=LimitNOFILE=65536 --property=LimitCORE=0 --property=UMask=0077 --property=TimeoutStopSec=30 \
+            "$release/agentbotd" --state-dir "$state_dir" --runtime-dir "$runtime_dir"
+    else
+        say "Starting the daemon in the background: pid in $pid_file, log in $log_file"
+        background "$log_file" "$pid_file" \
+            "$release/agentbotd" --state-dir "$state_dir" --runtime-dir "$runtime_dir"
+    fi
+    # shellcheck disable=SC2016
+    sum_of_programs | as_root sh -c 'umask 077; cat >"$1"' sh "$sum_file"
+    wait_until_healthy
+}
+
+wait_until_healthy() {
+    local try
+    for try in $(seq 120); do
+        if ctl status >/dev/null 2>&1; then
+            note "it answers"
+            return
+        fi
+        [ -n "$(daemon_pid)" ] || break
+        [ "$try" = 1 ] || sleep 0.5
+    done
+    show_log >&2
+    die "the daemon does not answer" "its last words are above"
+}
+
+provision_agent() {
+    if ctl show "$agent" >/dev/null 2>&1; then
+        say "The agent \"$agent\" is there already: starting it if it is not running"
+        ctl start "$agent"
+    else
+        say "Provisioning the agent \"$agent\" in a locked-down container (some seconds)"
+        ctl provision "$agent"
+    fi
+    say "This is it"
+    ctl show "$agent"
+}
+
+farewell() {
+    local run=${release#"$PWD"/}/agentbotctl
+    [ "$(id -u)" = 0 ] || run="sudo $run"
+    printf '\nNext:\n'
+    printf '    %-60s %s\n' \
+        "$run list" "all agents" \
+        "$run repair $agent" "after breaking its container on purpose" \
+        "$run provision scout" "another agent" \
+        "$run --help" "all it can do" \
+        "make quickstart-stop" "ends agents and daemon; data stays" \
+        "sudo make install" "for good, with a systemd unit"
+}
+
+announce
+find_cargo
+ensure_engine_installed
+ensure_engine_runs
+say "Building (cargo shows its progress)"
+scripts/build.sh
+refuse_a_foreign_daemon
+start_daemon
+provision_agent
+farewell
