@@ -149,7 +149,8 @@ pub struct Observed {
     pub pid: Option<u32>,
     /// When it was last started.
     pub started_at: Option<Timestamp>,
-    /// How it last ended; `None` while it never ran or runs for the first time.
+    /// How it last ended, or why it could not start; `None` before that and while it runs: then the engine has
+    /// forgotten.
     pub exit: Option<Exit>,
     /// Every security-relevant field as the engine holds it.
     pub hardening: harden::Hardening,
@@ -275,4 +276,16 @@ pub trait Engine: Send + Sync + 'static {
     fn events(self: Arc<Self>, daemon: &str) -> BoxStream<'static, EngineEvent>;
 }
 
+pub mod archive;
+pub mod docker;
+mod docker_error;
+mod docker_events;
+pub mod docker_inspect;
+pub mod docker_map;
+pub mod drift;
+#[cfg(any(test, feature = "fault"))]
+pub mod fake;
 pub mod harden;
+#[cfg(test)]
+mod sample;
+pub mod tail;
