@@ -1,0 +1,12 @@
+//! The real `agentbotctl` against a daemon's twin on a Unix socket that speaks the real wire format.
+// Helpers of tests are tests: what they unwrap fails the test that called them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod asking;
+mod broken_daemon;
+mod changing;
+mod interrupting;
+mod output;
+mod run;
+mod twin;
+mod usage;
