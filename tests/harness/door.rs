@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agentbot_wire::{AGENT_PROTOCOL, ApiError, Beat, Frame, Hello, Welcome, event, method};
 use futures_util::{SinkExt, StreamExt};
+use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio_tungstenite::WebSocketStream;
@@ -32,12 +33,11 @@ pub enum Refusal {
 }
 
 /// A process that connects its standard streams with the socket `name` in `dir`, running as this uid and gid.
-fn helper(dir: &Path, name: &str, uid: u32, gid: u32) -> Command {
-    let copy = dir_of_helpers().join("knock");
+fn helper(copy: &TempDir, dir: &Path, name: &str, uid: u32, gid: u32) -> Command {
     let mut command = Command::new("setpriv");
     command
         .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".to_owned(), "--".to_owned()])
-        .arg(copy)
+        .arg(copy.path().join("knock"))
         .arg(name)
         .current_dir(dir)
         .env_clear()
@@ -49,21 +49,16 @@ fn helper(dir: &Path, name: &str, uid: u32, gid: u32) -> Command {
     command
 }
 
-/// A place that every user may run programs from: the build directory need not be one.
-fn dir_of_helpers() -> &'static Path {
+/// A copy of the helper in a place that every user may run programs from: the build directory need not be one.
+fn copy_of_helper() -> TempDir {
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::OnceLock;
-    static DIR: OnceLock<tempfile::TempDir> = OnceLock::new();
-    DIR.get_or_init(|| {
-        let dir = tempfile::Builder::new().prefix("abk").tempdir_in("/tmp").expect("a directory under /tmp");
-        let anybody = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(dir.path(), anybody.clone()).expect("its mode can be set");
-        let copy = dir.path().join("knock");
-        std::fs::copy(helper_binary("knock"), &copy).expect("the helper can be copied");
-        std::fs::set_permissions(&copy, anybody).expect("its mode can be set");
-        dir
-    })
-    .path()
+    let dir = tempfile::Builder::new().prefix("abk").tempdir_in("/tmp").expect("a directory under /tmp");
+    let anybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), anybody.clone()).expect("its mode can be set");
+    let copy = dir.path().join("knock");
+    std::fs::copy(helper_binary("knock"), &copy).expect("the helper can be copied");
+    std::fs::set_permissions(&copy, anybody).expect("its mode can be set");
+    dir
 }
 
 /// Sends bytes to the socket `name` in `dir` as this uid and gid, and gives what came back and how the helper ended.
@@ -71,7 +66,8 @@ fn dir_of_helpers() -> &'static Path {
 /// # Panics
 /// When the helper cannot be run.
 pub async fn knock(dir: &Path, name: &str, uid: u32, gid: u32, bytes: &[u8]) -> Output {
-    let mut child = helper(dir, name, uid, gid).spawn().expect("setpriv can be run; it comes with util-linux");
+    let copy = copy_of_helper();
+    let mut child = helper(&copy, dir, name, uid, gid).spawn().expect("setpriv can be run; it comes with util-linux");
     let mut input = child.stdin.take().expect("a piped stdin");
     // A door that hangs up first is an answer too.
     let _ = input.write_all(bytes).await;
@@ -84,6 +80,7 @@ pub async fn knock(dir: &Path, name: &str, uid: u32, gid: u32, bytes: &[u8]) -> 
 pub struct FakeAgent {
     socket: WebSocketStream<Stream>,
     _helper: Child,
+    _copy: TempDir,
 }
 
 impl FakeAgent {
@@ -95,7 +92,8 @@ impl FakeAgent {
     /// # Panics
     /// When the helper cannot be run, or the door does not answer in time.
     pub async fn connect(run_dir: &Path, uid: u32, nonce: &str) -> Result<Self, Refusal> {
-        let mut child = helper(run_dir, "agentbot.sock", uid, uid).spawn().expect("setpriv can be run");
+        let copy = copy_of_helper();
+        let mut child = helper(&copy, run_dir, "agentbot.sock", uid, uid).spawn().expect("setpriv can be run");
         let input = child.stdin.take().expect("a piped stdin");
         let output = child.stdout.take().expect("a piped stdout");
         let mut request = "ws://localhost/agent/ws".into_client_request().expect("a fixed request");
@@ -104,7 +102,7 @@ impl FakeAgent {
         headers.insert("authorization", format!("Bearer {nonce}").parse().expect("a nonce is plain text"));
         let upgrade = tokio_tungstenite::client_async(request, tokio::io::join(output, input));
         match tokio::time::timeout(PATIENCE, upgrade).await.expect("the agent's door answers") {
-            Ok((socket, _)) => Ok(Self { socket, _helper: child }),
+            Ok((socket, _)) => Ok(Self { socket, _helper: child, _copy: copy }),
             Err(tokio_tungstenite::tungstenite::Error::Http(reply)) => Err(Refusal::Status(reply.status().as_u16())),
             Err(error) => Err(Refusal::Connection(error.to_string())),
         }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::http::{self, Call, Reply};
@@ -33,7 +32,7 @@ pub struct Engine {
     socket: PathBuf,
 }
 
-const VERSION: &str = "/v1.41";
+pub(crate) const VERSION: &str = "/v1.41";
 const DAEMON_LABEL: &str = "io.agentbot.daemon";
 
 fn filters(value: &Value) -> String {
@@ -76,7 +75,7 @@ impl Engine {
         http::send(&self.socket, if let Some(body) = body { call.json(body) } else { call }).await
     }
 
-    async fn call(&self, method: &str, path: &str, body: Option<&Value>, allowed: &[u16]) -> Reply {
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&Value>, allowed: &[u16]) -> Reply {
         let reply = self.try_call(method, path, body).await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
         assert!(allowed.contains(&reply.status), "{method} {path}: {reply}");
         reply
@@ -166,15 +165,6 @@ impl Engine {
         self.call("POST", &format!("/containers/{id}/stop?t=2"), None, &[204, 304]).await;
     }
 
-    /// Creates a container as given and gives its id.
-    ///
-    /// # Panics
-    /// When the engine will not.
-    pub async fn create(&self, name: &str, body: &Value) -> String {
-        let reply = self.call("POST", &format!("/containers/create?name={name}"), Some(body), &[201]).await;
-        reply.value()["Id"].as_str().expect("a created container has an id").to_owned()
-    }
-
     /// Starts it.
     ///
     /// # Panics
@@ -221,23 +211,6 @@ impl Engine {
             }
         }
         found
-    }
-
-    /// Makes an image of one program, as `/program`, and gives the image's id.
-    ///
-    /// # Panics
-    /// When the engine will not.
-    pub async fn import(&self, reference: &str, program: &Path) -> String {
-        let mut archive = tar::Builder::new(Vec::new());
-        archive.append_path_with_name(program, "program").expect("the program can be read");
-        let archive = archive.into_inner().expect("an archive in memory");
-        let (repository, tag) = reference.split_once(':').expect("repository:tag");
-        let path = format!("{VERSION}/images/create?fromSrc=-&repo={repository}&tag={tag}");
-        let call = Call::post(path).body("application/x-tar", Bytes::from(archive));
-        let reply = http::send(&self.socket, call).await.expect("the engine answers").expect(200);
-        let last = String::from_utf8_lossy(&reply.body).lines().last().unwrap_or_default().to_owned();
-        let status: Value = serde_json::from_str(&last).expect("an import answers in JSON lines");
-        status["status"].as_str().filter(|id| id.starts_with("sha256:")).expect("an import ends in an id").to_owned()
     }
 
     /// Removes an image by reference or id; one that is gone is fine.

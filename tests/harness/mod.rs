@@ -20,6 +20,7 @@ mod notify;
 mod poll;
 mod private_docker;
 mod proxy;
+mod scratch;
 mod setup;
 mod verbs;
 
@@ -34,4 +35,5 @@ pub use notify::NotifySocket;
 pub use poll::eventually;
 pub use private_docker::PrivateDocker;
 pub use proxy::{EngineProxy, Fault, Rule};
+pub use scratch::Scratch;
 pub use setup::Setup;

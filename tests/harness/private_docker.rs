@@ -115,6 +115,12 @@ impl PrivateDocker {
     /// When it does not end in time.
     pub async fn kill9(&mut self) {
         self.end(Signal::SIGKILL).await;
+        // Its containerd dies with it. Where nobody reaps that process its pid stays taken, and the next dockerd would
+        // believe the pid file and wait for it.
+        match std::fs::remove_file(self.path("exec/containerd/containerd.pid")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("containerd.pid: {error}"),
+            _ => {}
+        }
     }
 
     async fn end(&mut self, signal: Signal) {
