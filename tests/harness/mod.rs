@@ -1,1 +1,39 @@
-//! x
+//! The verbs that the stories are written in: a daemon of one's own, an engine to look at or to break, doors to knock at.
+//!
+//! No story opens a socket itself. Whatever a verb waits for has a deadline; a verb that is disappointed panics and says
+//! what it saw. Everything that is made here is removed when it is dropped, whether the story passed or not.
+
+// A harness fails its test by panicking, and speaks through the test runner's captured output.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod binaries;
+mod daemon;
+mod door;
+mod engine;
+mod gate;
+mod hardening;
+mod home;
+pub mod http;
+mod invariants;
+mod leftovers;
+mod notify;
+mod poll;
+mod private_docker;
+mod proxy;
+mod scratch;
+mod setup;
+mod verbs;
+
+pub use binaries::{agent_binary, ctl_binary, daemon_binary, helper_binary, syscalls_binary};
+pub use daemon::{Daemon, Exited};
+pub use door::{FakeAgent, Refusal, knock};
+pub use engine::{Engine, ExecOutput};
+pub use hardening::inspect_deviations;
+pub use home::{Home, SmallDisk};
+pub use http::{Call, Reply};
+pub use notify::NotifySocket;
+pub use poll::eventually;
+pub use private_docker::PrivateDocker;
+pub use proxy::{EngineProxy, Fault, Rule};
+pub use scratch::Scratch;
+pub use setup::Setup;
