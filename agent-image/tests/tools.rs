@@ -25,7 +25,7 @@ fn text(path: &Path) -> &str {
 
 #[test]
 fn every_tool_explains_itself() {
-    for tool in ["ls", "cat", "ps", "df", "env", "probe", "version"] {
+    for tool in ["ls", "cat", "ps", "df", "env", "probe", "install", "version"] {
         assert!(shown(&run(&[tool, "--help"])).starts_with("Usage: "), "{tool}");
     }
     assert!(shown(&run(&["--help"])).contains("probe"));

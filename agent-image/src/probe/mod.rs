@@ -89,6 +89,9 @@ struct Storage {
     noexec: bool,
     nosuid: bool,
     nodev: bool,
+    /// Path, owner, mode, and what became of a file made in it.
+    #[serde(flatten)]
+    directory: files::Directory,
 }
 
 /// Prints the facts.
@@ -194,6 +197,7 @@ fn storage(mounts: &[Mount], target: &str) -> Option<Storage> {
         noexec: mount.noexec,
         nosuid: mount.nosuid,
         nodev: mount.nodev,
+        directory: files::Directory::look(Path::new(target)),
     })
 }
 

@@ -31,7 +31,8 @@ fn unescape(field: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::unescape;
+    use super::{cgroup::Limits, mountinfo, status, unescape};
+    use proptest::prelude::*;
 
     #[test]
     fn octal_escapes_become_their_characters() {
@@ -42,5 +43,13 @@ mod tests {
     fn a_broken_escape_stays_as_it_is() {
         assert_eq!(unescape(r"/a\04"), r"/a\04");
         assert_eq!(unescape(r"/a\999"), r"/a\999");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_of_a_kernel_to_come_panics(text in "[ -~\\n\\t\\\\é:,/0-9]{0,200}") {
+            let _ = (unescape(&text), mountinfo::parse(&text), status::Status::parse(&text));
+            let _ = (status::parse_id_map(&text), Limits::read(|_| Some(text.clone())));
+        }
     }
 }

@@ -4,6 +4,7 @@ mod args;
 mod cat;
 mod df;
 mod env;
+mod install;
 mod ls;
 mod ps;
 mod size;
@@ -36,6 +37,8 @@ pub enum Tool {
     Env,
     /// Shows how the container is locked down.
     Probe,
+    /// Prepares a file tree for the agent.
+    Install,
     /// Shows the version.
     Version,
     /// Shows what there is.
@@ -53,6 +56,7 @@ impl Tool {
             "df" => Self::Df,
             "env" => Self::Env,
             "probe" => Self::Probe,
+            "install" => Self::Install,
             "version" | "--version" | "-V" => Self::Version,
             "help" | "--help" | "-h" => Self::Help,
             _ => return None,
@@ -66,12 +70,12 @@ impl Tool {
             Self::Ps => "aefux",
             Self::Df => "ahkT",
             Self::Cat => "u",
-            Self::Env | Self::Probe | Self::Version | Self::Help => "",
+            Self::Env | Self::Probe | Self::Install | Self::Version | Self::Help => "",
         }
     }
 
     fn takes_words(self) -> bool {
-        matches!(self, Self::Ls | Self::Cat | Self::Df)
+        matches!(self, Self::Ls | Self::Cat | Self::Df | Self::Install)
     }
 
     fn help(self) -> &'static str {
@@ -82,6 +86,7 @@ impl Tool {
             Self::Df => df::HELP,
             Self::Env => env::HELP,
             Self::Probe => probe::HELP,
+            Self::Install => install::HELP,
             Self::Version => "Usage: agentbot-agent version\nShows the version.\n",
             Self::Help => HELP,
         }
@@ -100,6 +105,7 @@ Tools:
   df       show free space
   env      show the environment
   probe    show how this container is locked down, as JSON
+  install  prepare an image for the agent
   version  show the version
 
 Each tool explains itself with --help. The agent reads AGENTBOT_SOCKET,
@@ -144,6 +150,7 @@ fn start(tool: Tool, args: &Args) -> Done {
         Tool::Df => df::run(args),
         Tool::Env => env::run(),
         Tool::Probe => probe::run(),
+        Tool::Install => install::run(args),
         Tool::Version => print(&format!("agentbot-agent {}\n", env!("CARGO_PKG_VERSION"))),
         Tool::Help => print(tool.help()),
     }
@@ -180,7 +187,7 @@ mod tests {
             .take_while(|line| !line.is_empty())
             .filter_map(|line| line.split_whitespace().next())
             .collect();
-        assert_eq!(listed.len(), 7);
+        assert_eq!(listed.len(), 8);
         assert!(listed.iter().all(|name| Tool::named(name).is_some()), "{listed:?}");
     }
 
