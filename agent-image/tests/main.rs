@@ -1,0 +1,8 @@
+//! The real agent against a daemon of a few lines, and its tools as users run them.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod daemon;
+mod link;
+mod pid1;
+mod tools;
