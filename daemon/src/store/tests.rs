@@ -5,6 +5,7 @@ mod disk;
 mod interleaving;
 mod opening;
 mod requests;
+mod sync_failure;
 mod tables;
 
 use std::path::{Path, PathBuf};

@@ -242,9 +242,11 @@ impl Writer {
     }
 
     /// A commit whose sync failed has left its pages in the log, where a crash could bring them back. A small commit
-    /// over the same place makes that impossible.
+    /// over the same place makes that impossible. It must change something: SQLite does not write what is the same.
     fn bury(&self) {
-        if let Err(error) = self.conn.execute_batch("UPDATE meta SET value = value WHERE key = 'daemon_id'") {
+        let count = "INSERT INTO meta (key, value) VALUES ('failed_commits', '1')
+                     ON CONFLICT (key) DO UPDATE SET value = CAST(value AS INTEGER) + 1";
+        if let Err(error) = self.conn.execute_batch(count) {
             tracing::warn!(%error, "a failed commit could not be written over");
         }
     }
