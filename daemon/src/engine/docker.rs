@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ImportImageOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker as Client};
 use bytes::Bytes;
@@ -292,6 +292,12 @@ impl Engine for Docker {
             Err(refusal) if refusal.status() == Some(409) => Ok(self.removed(id).await?),
             other => Ok(unless(other, &[404])?),
         }
+    }
+
+    async fn remove_image(&self, id: &str) -> Result<()> {
+        let session = self.session().await?;
+        let answer = session.client.remove_image(checked(id)?, None::<RemoveImageOptions>, None);
+        Ok(unless(self.working("remove image", self.timeouts.act, answer).await.map(|_| ()), &[404])?)
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {

@@ -211,6 +211,12 @@ pub trait Engine: Send + Sync + 'static {
     /// When the engine does not answer or refuses the archive.
     async fn load_image(&self, archive: Bytes) -> Result<()>;
 
+    /// Removes an image and its tags; one that is gone is fine.
+    ///
+    /// # Errors
+    /// `conflict` while a container uses it; when the engine will not or does not answer.
+    async fn remove_image(&self, id: &str) -> Result<()>;
+
     /// Lists every container, in any state, that carries the daemon label with this value.
     ///
     /// # Errors
@@ -286,6 +292,7 @@ pub mod drift;
 #[cfg(any(test, feature = "fault"))]
 pub mod fake;
 pub mod harden;
+pub mod presence;
 #[cfg(test)]
 mod sample;
 pub mod tail;

@@ -18,7 +18,6 @@ use tokio_util::task::TaskTracker;
 use super::serve::connection;
 use crate::instance::Context;
 use crate::link::{self, Accepted, Inbound, Outbound};
-use crate::store::instances;
 
 /// Read buffer of an agent's connection.
 const READ_BUFFER: usize = 4 * 1024;
@@ -102,10 +101,7 @@ async fn upgrade(State(state): State<AgentState>, Extension(slot): Extension<Slo
 }
 
 async fn talk(context: Arc<Context>, slot: SlotId, socket: WebSocket) {
-    let of = slot.clone();
-    let instance = context.store.read(move |conn| instances::in_slot(conn, &of)).await.ok().flatten();
-    let introduction = context.introduction(instance.as_ref().map(|found| (&found.id, found.config.as_str())));
-    let nonce = context.key.slot_nonce(&slot);
+    let (nonce, introduction) = context.introduction(&slot).await;
     link::run(&context.links, &slot, &nonce, &introduction, frames(socket)).await;
 }
 

@@ -17,7 +17,7 @@ use axum::Router;
 pub use agent::serve_agents;
 pub use agentbot::router as agentbot_router;
 pub use auth::AdminPeer;
-pub use serve::{AdminListener, bind_admin, serve_admin};
+pub use serve::{AdminListener, Bounds, bind_admin, serve_admin};
 
 use crate::config::Live;
 use crate::instance::{Audit, Context, Instances};

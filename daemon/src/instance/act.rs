@@ -10,7 +10,7 @@ use super::context::Context;
 use super::observe::{Memory, Record};
 use super::exit::{backoff, cause, fingerprint};
 use super::plan::{Container, Step, Why};
-use super::{diagnose, operation};
+use super::operation;
 use crate::engine::{Engine, Facts, Observed};
 use crate::error::{Error, Result};
 use crate::events::{about, kind};
@@ -178,7 +178,7 @@ pub async fn own_image(context: &Context, facts: &Facts) -> Result<String> {
 async fn make_workspace(scene: &Scene<'_>) -> Result<Outcome> {
     let Scene { context, record, facts, .. } = scene;
     let slot = &record.instance.slot;
-    context.dirs.make_workspace(slot, facts.remap_base + slot.uid).await?;
+    context.dirs.make_workspace(slot, facts.remap_base + slot.uid, facts.remap_base != 0).await?;
     let id = slot.id.clone();
     context.store.write(move |conn| slots::set_workspace_made(conn, &id)).await?;
     let note = (slot.workspace_gen > 1).then(|| "made a new, empty workspace: the old one was gone".to_owned());

@@ -95,16 +95,7 @@ pub async fn look_around(context: &Context, audit: &mut Audit) -> Result<Vec<Slo
     let mut by_slot: HashMap<&SlotId, &Listed> = HashMap::new();
     let (mut strays, mut unknown) = (Vec::new(), BTreeSet::new());
     for container in &listed {
-        let is_ours = |labels: &OwnerLabels| {
-            context.key.verify_label_mac(
-                &labels.mac,
-                &labels.daemon,
-                "container",
-                &container.name,
-                &labels.slot,
-                labels.generation,
-            )
-        };
+        let is_ours = |labels: &OwnerLabels| context.is_ours(labels, &container.name);
         match (standing(container, &rows, is_ours), &container.labels) {
             (Standing::Known, Some(labels)) => {
                 by_slot.insert(&labels.slot, container);

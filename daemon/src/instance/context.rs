@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentbot_wire::{InstanceId, SlotId};
+use agentbot_wire::SlotId;
 use tokio::sync::OnceCell;
 
 use super::files::SlotDirs;
 use super::plan::Deadlines;
 use crate::config::{Config, Live};
 use crate::engine::archive::{Archive, agent_archive};
-use crate::engine::{ContainerSpec, Facts, OwnerLabels, Presence};
+use crate::engine::presence::Presence;
+use crate::engine::{ContainerSpec, Facts, OwnerLabels};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::identity::DaemonKey;
 use crate::link::{DoorSpec, Doors, Introduction, Links};
-use crate::store::instances::Instance;
+use crate::secret::Secret;
+use crate::store::instances::{self, Instance};
 use crate::store::{Slot, Store};
 use crate::task::Marks;
 
@@ -98,6 +100,13 @@ impl Context {
         OwnerLabels { daemon, slot: slot.id.clone(), generation, mac }
     }
 
+    /// Whether labels were made by us for an object of that name.
+    #[must_use]
+    pub fn is_ours(&self, labels: &OwnerLabels, name: &str) -> bool {
+        let OwnerLabels { daemon, slot, generation, mac } = labels;
+        *daemon == self.daemon_id && self.key.verify_label_mac(daemon, "container", name, slot, *generation, mac)
+    }
+
     /// What a container of the instance is made from.
     #[must_use]
     pub fn spec(&self, instance: &Instance, image_id: &str) -> ContainerSpec {
@@ -128,15 +137,17 @@ impl Context {
         }
     }
 
-    /// What an agent is told at hello.
-    #[must_use]
-    pub fn introduction(&self, instance: Option<(&InstanceId, &str)>) -> Introduction {
-        let config = instance.and_then(|(_, config)| serde_json::from_str(config).ok());
-        Introduction {
-            instance: instance.map(|(id, _)| id.clone()),
+    /// What the agent of a slot must show and is told at hello.
+    pub async fn introduction(&self, slot: &SlotId) -> (Secret<String>, Introduction) {
+        let of = slot.clone();
+        let instance = self.store.read(move |conn| instances::in_slot(conn, &of)).await.ok().flatten();
+        let config = instance.as_ref().and_then(|found| serde_json::from_str(&found.config).ok());
+        let introduction = Introduction {
+            instance: instance.map(|found| found.id),
             config: config.unwrap_or_else(|| serde_json::json!({})),
             beat: self.config.load().beat.period,
-        }
+        };
+        (self.key.slot_nonce(slot), introduction)
     }
 }
 

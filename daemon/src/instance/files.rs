@@ -14,15 +14,13 @@ use crate::store::Slot;
 #[derive(Clone, Debug)]
 pub struct SlotDirs {
     slots: PathBuf,
-    /// Mode of the directories on the way: others may pass through where container ids are remapped.
-    passage: u32,
 }
 
 impl SlotDirs {
-    /// Below the state directory; `remapped` where the engine remaps container ids.
+    /// Below the state directory.
     #[must_use]
-    pub fn new(state: &Path, remapped: bool) -> Self {
-        Self { slots: state.join("slots"), passage: if remapped { 0o711 } else { 0o700 } }
+    pub fn new(state: &Path) -> Self {
+        Self { slots: state.join("slots") }
     }
 
     /// Everything of a slot.
@@ -49,12 +47,14 @@ impl SlotDirs {
         tokio::task::spawn_blocking(move || path.is_dir()).await.unwrap_or(false)
     }
 
-    /// Makes the workspace in use, owned by the agent alone; one that is there stays as it is.
+    /// Makes the workspace in use, owned by the agent alone; one that is there stays as it is. Others may pass through the
+    /// directories above it where container ids are remapped.
     ///
     /// # Errors
     /// `storage_full`, or what the file system said.
-    pub async fn make_workspace(&self, slot: &Slot, host_uid: u32) -> Result<()> {
-        let (root, path, passage) = (self.of(&slot.id), self.workspace(slot), self.passage);
+    pub async fn make_workspace(&self, slot: &Slot, host_uid: u32, remapped: bool) -> Result<()> {
+        let (root, path) = (self.of(&slot.id), self.workspace(slot));
+        let passage = if remapped { 0o711 } else { 0o700 };
         blocking(move || {
             for dir in [&root, &root.join("work")] {
                 std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;

@@ -49,10 +49,16 @@ impl Task for Housekeeping {
         let config = context.config.load();
         let (keys_before, events_before) =
             (ago(config.events.idempotency_retention), ago(config.events.retention));
-        let (keys, old) = context
-            .store
-            .write(move |conn| Ok((idempotency::trim(conn, keys_before)?, events::trim(conn, events_before)?)))
-            .await?;
+        let keys = context.store.write(move |conn| idempotency::trim(conn, keys_before)).await?;
+        let mut old = 0;
+        loop {
+            // In batches, so that nobody waits long for the writer.
+            let batch = context.store.write(move |conn| events::trim(conn, events_before)).await?;
+            old += batch;
+            if batch < events::TRIM_BATCH {
+                break;
+            }
+        }
         remove_superseded_images(context).await;
         Ok(format!("{purged} deleted agents, {keys} idempotency keys, {old} events"))
     }

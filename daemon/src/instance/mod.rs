@@ -29,6 +29,8 @@ pub use context::{AgentImage, Context};
 pub use files::SlotDirs;
 pub use housekeeping::Housekeeping;
 pub use operation::steps_of;
-pub use reconciler::{Pulse, first_contact, run};
+pub use reconciler::{Pulse, run};
 pub use requests::{Accepted, Ask, Idempotency, Instances};
 pub use views::{entry, provisioned};
+
+pub use crate::store::instances::missing;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::plan::{Container, Situation, Verdict, Vitals};
-use crate::engine::{Facts, Observed, RunState, harden};
+use crate::engine::{Facts, Observed, RunState, drift, harden};
 use crate::error::Result;
 use crate::store::instances::{self, Instance};
 use crate::store::operations;
@@ -107,16 +107,13 @@ pub async fn container(context: &Context, instance: &Instance, facts: &Facts) ->
 }
 
 fn is_ours(context: &Context, observed: &Observed, name: &str) -> bool {
-    observed.labels.as_ref().is_some_and(|labels| {
-        labels.daemon == context.daemon_id
-            && context.key.verify_label_mac(&labels.mac, &labels.daemon, "container", name, &labels.slot, labels.generation)
-    })
+    observed.labels.as_ref().is_some_and(|labels| context.is_ours(labels, name))
 }
 
 fn ours(context: &Context, instance: &Instance, facts: &Facts, observed: Observed) -> Container {
     let image = instance.slot.image_id.as_deref().unwrap_or_default();
     let wanted = harden::harden(&context.spec(instance, image), facts);
-    let drift = harden::drift(&wanted, &observed.hardening, facts);
+    let drift = drift::drift(&wanted, &observed.hardening, facts);
     Container::Ours { observed: Box::new(observed), drift }
 }
 

@@ -9,7 +9,8 @@ use agentbot_wire::OperationKind;
 use jiff::Timestamp;
 
 use super::exit::fingerprint;
-use crate::engine::{Observed, RunState, harden::Drift};
+use crate::engine::drift::Drift;
+use crate::engine::{Observed, RunState};
 use crate::store::instances::{Desired, Instance};
 
 /// The container that stands where the agent's should stand.

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::observe::Memory;
 use super::worker::{Next, Trouble, pass};
 use crate::engine::EngineEvent;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::store::instances;
 
 /// Slots worked on at once. The engine has a limiter of its own for what costs it; this bounds memory and patience.
@@ -252,18 +252,4 @@ fn note_away(context: &Context, error: &Error) {
     } else {
         tracing::warn!(%error, "the containers could not be listed");
     }
-}
-
-/// Asks the engine once, so that a start-up knows it; its absence is no error.
-///
-/// # Errors
-/// `unsupported` when the engine is too old to be used at all.
-pub async fn first_contact(context: &Context) -> Result<()> {
-    if !context.presence.ask().await
-        && let Err(error) = context.presence.facts()
-        && error.code() == agentbot_wire::Code::Unsupported
-    {
-        return Err(error);
-    }
-    Ok(())
 }

@@ -107,7 +107,7 @@ impl Instances {
                 instances::insert(conn, &instance)?;
                 let operation =
                     operation::new(OperationKind::Provision, &instance.id, instance.name.as_str(), &actor, now);
-                record(conn, &actor, &instance, &operation, idempotency.as_ref(), now)?;
+                record(conn, &actor, &instance, &operation, idempotency.as_ref())?;
                 super::fault::point("provision", "accept", "before");
                 Ok(Accepted { operation, instance })
             })
@@ -341,14 +341,13 @@ fn record(
     instance: &Instance,
     operation: &Operation,
     idempotency: Option<&Idempotency>,
-    now: Timestamp,
 ) -> Result<()> {
     operations::insert(conn, &instance.tenant, operation)?;
     let said = actor.to_string();
     let payload = json!({"kind": operation.kind, "agent": instance.name});
     let event = of_operation(&instance.tenant, &instance.id, &operation.id, &said, kind::ACCEPTED, payload);
     events::append(conn, &event)?;
-    remember(conn, actor, operation, idempotency, now)
+    remember(conn, actor, operation, idempotency)
 }
 
 fn remember(
@@ -356,10 +355,9 @@ fn remember(
     actor: &Actor,
     operation: &Operation,
     idempotency: Option<&Idempotency>,
-    now: Timestamp,
 ) -> Result<()> {
     let Some(Idempotency { key, request }) = idempotency else { return Ok(()) };
-    idempotency::insert(conn, &actor.tenant(), &actor.to_string(), key, request, &operation.id, now)
+    idempotency::insert(conn, &actor.tenant(), &actor.to_string(), key, request, &operation.id)
 }
 
 /// The outcome of the same request sent before.
@@ -394,7 +392,7 @@ fn accept(conn: &Connection, actor: &Actor, ask: &Ask) -> Result<Accepted> {
     let operation = match (state::admit(ask.kind, standing), open) {
         (Verdict::Deny(why), _) => return Err(denied(why, &instance)),
         (Verdict::Join, Some(open)) => {
-            remember(conn, actor, &open, ask.idempotency.as_ref(), now)?;
+            remember(conn, actor, &open, ask.idempotency.as_ref())?;
             return Ok(Accepted { operation: open, instance });
         }
         (Verdict::Ignore | Verdict::Join, _) => operation::already(ask.kind, &instance, actor, now),
@@ -408,7 +406,7 @@ fn accept(conn: &Connection, actor: &Actor, ask: &Ask) -> Result<Accepted> {
             operation
         }
     };
-    record(conn, actor, &instance, &operation, ask.idempotency.as_ref(), now)?;
+    record(conn, actor, &instance, &operation, ask.idempotency.as_ref())?;
     let instance = instances::get(conn, &instance.id)?.unwrap_or(instance);
     Ok(Accepted { operation, instance })
 }

@@ -314,12 +314,9 @@ fn hopeless(seen: &Instance, phase: Phase) -> Option<Error> {
 /// What to do when a step failed: wait for the engine, try again, or give the operation up and go on trying slowly.
 async fn after_failure(context: &Context, slot: &SlotId, trouble: &mut Trouble, failure: Failure) -> Next {
     let Failure { error, record } = failure;
-    let away = error.code() == Code::EngineUnavailable;
-    if away {
-        if context.presence.lost(&error) {
-            tracing::warn!(%error, "the engine does not answer");
-        }
-    } else {
+    // One late call does not make an engine that is away: it is asked.
+    let away = error.code() == Code::EngineUnavailable && !context.presence.ask().await;
+    if !away {
         trouble.count += 1;
         tracing::warn!(slot.id = %slot, %error, attempt = trouble.count, "a step failed");
     }

@@ -109,8 +109,8 @@ impl Doors {
 }
 
 fn refuse(dir: &Path, error: io::Error) -> Error {
-    let code = match error.raw_os_error() {
-        Some(libc_enospc) if libc_enospc == nix::errno::Errno::ENOSPC as i32 => Code::StorageFull,
+    let code = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::StorageFull,
         _ => Code::Internal,
     };
     Error::new(code, format!("the agent's socket could not be made: {error}"))

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use agentbot_wire::{Cpu, Grade, Memory};
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::task::Task;
 
 /// Percent up to which a host is healthy.
@@ -23,16 +23,19 @@ struct Sample {
 #[derive(Clone)]
 pub struct HostSampler(Arc<Mutex<Sample>>);
 
-impl Default for HostSampler {
-    fn default() -> Self {
-        let kind = RefreshKind::nothing()
-            .with_cpu(CpuRefreshKind::nothing().with_cpu_usage())
-            .with_memory(MemoryRefreshKind::nothing().with_ram());
-        Self(Arc::new(Mutex::new(Sample { system: System::new_with_specifics(kind), samples: 1 })))
-    }
-}
-
 impl HostSampler {
+    /// With a first sample.
+    ///
+    /// # Errors
+    /// When the host does not tell.
+    pub fn new() -> Result<Self> {
+        let kind = RefreshKind::nothing()
+            .with_cpu(CpuRefreshKind::nothing().with_usage())
+            .with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(kind).map_err(Error::internal)?;
+        Ok(Self(Arc::new(Mutex::new(Sample { system, samples: 1 }))))
+    }
+
     fn sample(&self) -> MutexGuard<'_, Sample> {
         // A refresh that panicked leaves old figures, which the next one replaces.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -104,7 +107,7 @@ impl Task for Sampling {
 
     async fn activate(&mut self) -> Result<String> {
         let host = self.0.clone();
-        tokio::task::spawn_blocking(move || host.refresh()).await.map_err(crate::error::Error::internal)?;
+        tokio::task::spawn_blocking(move || host.refresh()).await.map_err(Error::internal)?;
         Ok("sampled processors and memory".to_owned())
     }
 }
@@ -129,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_null() {
-        let host = HostSampler::default();
+        let host = HostSampler::new().unwrap();
         assert_eq!(host.cpu().usage, None);
         assert!(host.memory().total > 0);
         assert_eq!(percent(1, 0), None);

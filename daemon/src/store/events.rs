@@ -84,6 +84,23 @@ pub fn append(conn: &Connection, event: &NewEvent) -> Result<StoredEvent> {
     })
 }
 
+/// What was said in the events of one kind about an agent since a time, oldest first, at most a hundred.
+///
+/// # Errors
+/// The store failed, or a row cannot be read.
+pub fn payloads_since(conn: &Connection, instance: &InstanceId, kind: &str, from: Timestamp) -> Result<Vec<Value>> {
+    let mut find = conn.prepare_cached(
+        "SELECT payload FROM events WHERE instance = ?1 AND kind = ?2 AND at >= ?3 ORDER BY seq LIMIT 100",
+    )?;
+    let mut rows = find.query(params![instance.as_str(), kind, ms(from)])?;
+    let mut payloads = Vec::new();
+    while let Some(row) = rows.next()? {
+        let text: String = row.get(0)?;
+        payloads.push(serde_json::from_str(&text).map_err(|error| damaged("event payload", &text).caused_by(error))?);
+    }
+    Ok(payloads)
+}
+
 /// The events after a number, oldest first, at most `limit`.
 ///
 /// # Errors

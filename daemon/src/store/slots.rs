@@ -55,7 +55,7 @@ pub(super) fn from_row(row: &Row<'_>) -> Result<Slot> {
 /// # Errors
 /// `limit_reached` when `max` slots exist or every uid is held; storage errors.
 pub fn allocate(conn: &Connection, tenant: &TenantId, uids: (u32, u32), max: u32, now: Timestamp) -> Result<Slot> {
-    let taken: u32 = conn.prepare_cached("SELECT count(*) FROM slots")?.query_row([], |row| row.get(0))?;
+    let taken = count(conn)?;
     if taken >= max {
         return Err(Error::new(Code::LimitReached, format!("all {max} slots are taken"))
             .hint("purge an agent, deleted ones included, or raise `slots.max`"));
@@ -86,6 +86,14 @@ pub fn allocate(conn: &Connection, tenant: &TenantId, uids: (u32, u32), max: u32
             ":id": slot.id.as_str(), ":tenant": tenant.as_str(), ":uid": uid, ":now": ms(now),
         })?;
     Ok(slot)
+}
+
+/// How many slots there are.
+///
+/// # Errors
+/// Storage errors.
+pub fn count(conn: &Connection) -> Result<u32> {
+    Ok(conn.prepare_cached("SELECT count(*) FROM slots")?.query_row([], |row| row.get(0))?)
 }
 
 /// Records what its container is made from.

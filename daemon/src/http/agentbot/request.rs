@@ -32,7 +32,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Agent {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let tag = parts.extensions.get::<RequestId>().cloned();
-        let refuse = |text: &str| Refusal::new(crate::store::instances::missing(text), tag.clone());
+        let refuse = |text: &str| Refusal::new(crate::instance::missing(text), tag.clone());
         let Path(text) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| refuse("?"))?;
         let known = text.parse::<AgentName>().is_ok() || text.parse::<agentbot_wire::InstanceId>().is_ok();
         if known { Ok(Self(text)) } else { Err(refuse(&text)) }
