@@ -160,6 +160,8 @@ fn no_text_of_a_file_makes_the_reader_fail_otherwise() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whatever a slip makes of the file, it is read or refused with a place in it.
     #[test]
     fn a_slip_anywhere_is_read_or_refused_with_its_line(at in 0..SAMPLE.len(), removed in 0..40_usize, put in "[\\[\\]=\"'.,a-z0-9#{}\n\\\\-]{0,4}") {
