@@ -9,13 +9,22 @@ cd "$(dirname "$0")/.."
 
 agent=hello
 
+# Without asking for root: nothing has been said yet.
+engine_plan() {
+    if [ -S /var/run/docker.sock ] || [ -n "${DOCKER_HOST:-}" ]; then
+        echo "the Docker Engine of this machine"
+    elif have dockerd; then
+        echo "the Docker Engine that is installed here will be started"
+    else
+        echo "Docker Engine and iptables will be installed from the distribution"
+    fi
+}
+
 announce() {
     cat <<TEXT
 Agentbot quickstart: builds the daemon, starts it and provisions an agent named "$agent".
 
-    engine    $(if engine_answers; then echo "the Docker Engine that runs here"; elif have dockerd; then
-        echo "the Docker Engine that is installed here will be started"; else
-        echo "Docker Engine and iptables will be installed from the distribution"; fi)
+    engine    $(engine_plan)
     programs  ${release#"$PWD"/} (nothing is installed elsewhere)
     state     $state_dir (stays when the daemon ends)
     daemon    runs as root$(if [ "$(id -u)" != 0 ]; then echo ", through sudo: it may ask for your password"; fi)
@@ -102,6 +111,7 @@ farewell() {
 
 announce
 find_cargo
+as_root true
 ensure_engine_installed
 ensure_engine_runs
 say "Building (cargo shows its progress)"

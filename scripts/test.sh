@@ -29,7 +29,7 @@ say "Tests"
 if [ "$(id -u)" != 0 ]; then
     # The daemon runs as root, and so do its tests.
     runner=CARGO_TARGET_$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER
-    export "$runner=sudo -E"
+    export "$runner=sudo -E env PATH=$PATH HOME=$HOME"
     note "the tests run through sudo: it may ask for your password"
 fi
 report=$(mktemp)

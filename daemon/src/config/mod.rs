@@ -15,6 +15,7 @@ mod sections;
 mod source;
 mod value;
 mod watch;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,8 +29,9 @@ pub use paths::{SOCKET_PATH_MAX, check_paths, engine_socket};
 pub use plans::{DEFAULT_PLAN, default_plans, plan_alias};
 pub use sections::{Admin, Beat, Chat, Engine, Events, Http, Limits, Log, Restart, Slots, Store, Tls};
 pub use source::DEFAULT_PATH;
-pub use value::{LogFormat, LogLevel, ProviderKind, UidRange};
+pub use value::UidRange;
 pub use watch::{Watch, follow};
+pub use words::{LogFormat, LogLevel, ProviderKind};
 
 use read::Reader;
 

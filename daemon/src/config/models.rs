@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::read::Section;
-use super::value::{ProviderKind, Value};
+use super::value::Value;
+use super::words::ProviderKind;
 
 /// The provider that answers without a language model; it is always there.
 pub const BUILTIN: &str = "builtin";

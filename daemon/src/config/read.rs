@@ -126,7 +126,7 @@ impl<'a> Section<'a> {
     /// Notes a mistake of a key.
     pub(super) fn mistake(&self, key: &str, problem: String) {
         let path = self.path_of(key);
-        let line = self.reader.lines.borrow().get(&path).copied();
+        let line = self.find(key).and_then(|_| self.reader.lines.borrow().get(&path).copied());
         if !line.is_some_and(|line| self.reader.broken_lines.contains(&line)) {
             self.reader.note(line, path, problem);
         }
@@ -155,7 +155,6 @@ impl<'a> Section<'a> {
     /// Notes every key that is not among `known`.
     pub(super) fn finish(&self, known: &[&str]) {
         for name in self.names().into_iter().filter(|name| !known.contains(name)) {
-            self.find(name);
             let problem = match (nearest(name, known), known) {
                 (Some(near), _) => format!("unknown key; did you mean `{near}`?"),
                 (None, []) => format!("unknown key; [{}] has none in this version", self.path),
@@ -173,10 +172,15 @@ impl<'a> Section<'a> {
     }
 
     fn path_of(&self, key: &str) -> String {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-        let key = if !key.is_empty() && key.bytes().all(plain) { key.to_owned() } else { format!("{key:?}") };
+        let key = written(key);
         if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
     }
+}
+
+/// A key as a path of keys has it: between quotes where TOML wants them.
+pub(super) fn written(key: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !key.is_empty() && key.bytes().all(plain) { key.to_owned() } else { format!("{key:?}") }
 }
 
 /// The known word that `word` most likely was meant to be.

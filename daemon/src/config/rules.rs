@@ -1,5 +1,6 @@
 //! Rules between keys: pure, on values that are each right by themselves.
 
+use super::read::written;
 use super::{Config, NoModel};
 
 /// A broken rule: the keys it speaks of, the most telling first, and what is wrong.
@@ -52,22 +53,17 @@ pub(super) fn broken(config: &Config) -> Vec<Broken> {
 }
 
 fn models(config: &Config) -> Vec<Broken> {
-    let words = config.models.aliases.keys().map(|alias| (format!("models.aliases.{}", key(alias)), alias));
+    let words = config.models.aliases.keys().map(|alias| (format!("models.aliases.{}", written(alias)), alias));
     let words = words.chain([("models.default".to_owned(), &config.models.default)]);
     let broken = |(alias, word): (String, &String)| {
         let problem = config.models.resolve(word).err()?;
         let provider = match &problem {
-            NoModel::Provider { name, .. } => Some(format!("models.providers.{}", key(name))),
+            NoModel::Provider { name, .. } => Some(format!("models.providers.{}", written(name))),
             _ => None,
         };
         Some(Broken { keys: [alias].into_iter().chain(provider).collect(), problem: problem.to_string() })
     };
     words.filter_map(broken).collect()
-}
-
-/// A name as TOML writes it in a path of keys.
-fn key(name: &str) -> String {
-    if name.contains('.') { format!("{name:?}") } else { name.to_owned() }
 }
 
 /// What is allowed and has no effect in this version.

@@ -7,7 +7,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use super::section::sections;
-use super::value::{LogFormat, LogLevel, UidRange};
+use super::value::UidRange;
+use super::words::{LogFormat, LogLevel};
 
 /// The shortest time that can be written: timers are no finer.
 const TICK: Duration = Duration::from_millis(1);

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 
 const SAMPLE: &str = include_str!("../../../config/agentbot.toml");
@@ -155,6 +157,24 @@ fn no_text_of_a_file_makes_the_reader_fail_otherwise() {
     assert!(mistake("engine = 1").contains("write [engine] and its keys below"));
     assert!(mistake("[[engine]]").contains("expected a section"));
     assert!(mistake("[beat.period]").contains("beat.period: expected a duration"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever a slip makes of the file, it is read or refused with a place in it.
+    #[test]
+    fn a_slip_anywhere_is_read_or_refused_with_its_line(at in 0..SAMPLE.len(), removed in 0..40_usize, put in "[\\[\\]=\"'.,a-z0-9#{}\n\\\\-]{0,4}") {
+        let end = (at + removed).min(SAMPLE.len());
+        prop_assume!(SAMPLE.is_char_boundary(at) && SAMPLE.is_char_boundary(end));
+        let text = format!("{}{put}{}", &SAMPLE[..at], &SAMPLE[end..]);
+        if let Err(mistakes) = read(&text) {
+            prop_assert!(mistakes.iter().count() > 0);
+            for mistake in mistakes.iter() {
+                prop_assert!(mistake.line.is_some_and(|line| (1..=text.lines().count() + 1).contains(&line)), "{mistake}");
+            }
+        }
+    }
 }
 
 #[test]
