@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::link::{self, Identity};
+use crate::link::{self, LinkConfig};
 use crate::log::Log;
 use crate::pid1::Signals;
 
@@ -49,9 +49,9 @@ async fn live(log: &Log) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let identity = Identity { socket: socket_path(), started };
+    let config = LinkConfig { socket: socket_path(), started };
     let (stop, stopped) = watch::channel(false);
-    let linked = link::run(&identity, stopped, log);
+    let linked = link::run(&config, stopped, log);
     tokio::pin!(linked);
 
     tokio::select! {

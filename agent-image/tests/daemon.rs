@@ -67,12 +67,14 @@ impl Slot {
 pub struct Agent {
     child: Child,
     log: Lines<BufReader<ChildStdout>>,
+    /// How many log lines the agent says that it dropped.
+    pub dropped: u64,
 }
 
 impl Agent {
     pub fn watch(mut child: Child) -> Self {
         let log = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, log }
+        Self { child, log, dropped: 0 }
     }
 
     pub fn pid(&self) -> u32 {
@@ -94,6 +96,7 @@ impl Agent {
                 let line = self.log.next_line().await.unwrap().unwrap_or_else(|| panic!("no line says {words:?}"));
                 let line: serde_json::Value = serde_json::from_str(&line).unwrap();
                 assert!(line["time"].is_string() && line["level"].is_string(), "{line}");
+                self.dropped += line["dropped"].as_u64().unwrap_or(0);
                 let message = line["msg"].as_str().unwrap();
                 if message.contains(words) {
                     return message.to_owned();

@@ -237,4 +237,5 @@ async fn a_log_that_nobody_reads_does_not_hold_the_agent_up() {
     link.request("last", "agent.drain").await;
     agent.signal(Signal::SIGTERM);
     agent.logged("stopped").await;
+    assert!(agent.dropped > 0, "the pipe held everything: the test shows nothing");
 }

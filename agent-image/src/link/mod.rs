@@ -38,9 +38,9 @@ const WRITE_BUFFER: usize = 4 * 1024;
 /// Longest content of the file `nonce` in bytes.
 const MAX_NONCE: usize = 1024;
 
-/// Where the daemon is and who is calling.
+/// What a link is made from.
 #[derive(Debug)]
-pub struct Identity {
+pub struct LinkConfig {
     /// The daemon's socket; the file `nonce` lies beside it.
     pub socket: PathBuf,
     /// When this agent started.
@@ -59,18 +59,18 @@ enum Ended {
 }
 
 /// Keeps a link to the daemon until `stopped` turns true.
-pub async fn run(identity: &Identity, mut stopped: watch::Receiver<bool>, log: &Log) {
+pub async fn run(config: &LinkConfig, mut stopped: watch::Receiver<bool>, log: &Log) {
     let mut backoff = Backoff::new();
     let mut said = None;
     loop {
         let begun = Instant::now();
         let mut greeted = false;
         let connected = tokio::select! {
-            connected = connect(&identity.socket) => connected,
+            connected = connect(&config.socket) => connected,
             () = told(&mut stopped) => Err(Ended::Stopped),
         };
         let ended = match connected {
-            Ok((stream, nonce)) => session::run(stream, nonce, identity, &mut stopped, log, &mut greeted).await,
+            Ok((stream, nonce)) => session::run(stream, nonce, config, &mut stopped, log, &mut greeted).await,
             Err(ended) => ended,
         };
         if greeted {

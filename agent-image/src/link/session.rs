@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::error::Error as WsError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Ended, Identity, protocol, told};
+use super::{Ended, LinkConfig, protocol, told};
 use crate::log::Log;
 
 /// The daemon has this long to answer hello.
@@ -29,7 +29,7 @@ const CLOSE_LIMIT: Duration = Duration::from_millis(100);
 pub async fn run<S>(
     stream: WebSocketStream<S>,
     nonce: String,
-    identity: &Identity,
+    config: &LinkConfig,
     stopped: &mut watch::Receiver<bool>,
     log: &Log,
     greeted: &mut bool,
@@ -39,7 +39,7 @@ where
 {
     let mut link = Link { stream, log, garbage: false };
     let served = tokio::select! {
-        ended = link.serve(nonce, identity, greeted) => ended,
+        ended = link.serve(nonce, config, greeted) => ended,
         () = told(stopped) => Ended::Stopped,
     };
     let code = match &served {
@@ -57,7 +57,7 @@ struct Link<'a, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
-    async fn serve(&mut self, nonce: String, identity: &Identity, greeted: &mut bool) -> Ended {
+    async fn serve(&mut self, nonce: String, config: &LinkConfig, greeted: &mut bool) -> Ended {
         let welcome = match timeout(HELLO_LIMIT, self.greet(nonce)).await {
             Ok(Ok(welcome)) => welcome,
             Ok(Err(ended)) => return ended,
@@ -74,7 +74,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
             let said = tokio::select! {
                 // The first tick is at once. A flood of frames never holds a beat up.
                 biased;
-                _ = beats.tick() => self.say(&protocol::beat(identity.started.elapsed())).await,
+                _ = beats.tick() => self.say(&protocol::beat(config.started.elapsed())).await,
                 frame = self.hear() => match frame {
                     Ok(frame) => self.answer(&frame).await,
                     Err(ended) => Err(ended),
@@ -205,11 +205,11 @@ mod tests {
     async fn link<F: Future<Output = ()>>(story: impl FnOnce(Daemon, watch::Sender<bool>) -> F) -> Option<Ended> {
         let (stream, daemon) = pair().await;
         let (stop, mut stopped) = watch::channel(false);
-        let identity = Identity { socket: PathBuf::new(), started: Instant::now() };
+        let config = LinkConfig { socket: PathBuf::new(), started: Instant::now() };
         let (log, mut greeted) = (Log::silent(), false);
         tokio::select! {
             biased;
-            ended = run(stream, "n".to_owned(), &identity, &mut stopped, &log, &mut greeted) => Some(ended),
+            ended = run(stream, "n".to_owned(), &config, &mut stopped, &log, &mut greeted) => Some(ended),
             () = story(daemon, stop) => None,
         }
     }
