@@ -16,7 +16,7 @@ use super::engine::Engine;
 use super::gate;
 use super::home::Home;
 use super::http::{self, Call, Reply};
-use super::leftovers::{mounts_below, processes_naming};
+use super::leftovers::{mounts_below, processes_naming, sockets_below};
 use super::poll::eventually;
 use super::setup::Setup;
 
@@ -319,11 +319,12 @@ impl Daemon {
         output.expect("agentbotctl can be started")
     }
 
-    /// Checks the invariants, ends the daemon, removes its containers and checks that nothing else is left.
+    /// Checks the invariants, ends the daemon, removes its containers and checks that nothing else is left. Gives the
+    /// directories, for whoever has mounted something there.
     ///
     /// # Panics
     /// When an invariant does not hold or something is left.
-    pub async fn finish(mut self) {
+    pub async fn finish(mut self) -> Home {
         if self.child.is_none() {
             self.restart().await;
         }
@@ -332,6 +333,7 @@ impl Daemon {
         assert!(exited.status.success(), "the daemon ended with {}:\n{}", exited.status, exited.stderr);
         self.tidy().await;
         self.finished = true;
+        std::mem::take(&mut self.home)
     }
 
     /// Like [`Daemon::finish`] for a story that breaks what the invariants need, such as its only engine.
@@ -357,6 +359,21 @@ impl Daemon {
         let state = self.home.state();
         let mounts: Vec<String> = mounts_below(home).into_iter().filter(|point| Path::new(point) != state).collect();
         assert!(mounts.is_empty(), "left mounted: {mounts:?}");
+    }
+
+    /// Checks that agents left nothing: no container, no slot directory, no agent socket, no mount.
+    ///
+    /// # Panics
+    /// When something is left.
+    pub async fn nothing_left(&self) {
+        let id = self.status().await.daemon_id;
+        assert_eq!(self.engine.labelled(Some(&id)).await, Vec::<serde_json::Value>::new(), "containers");
+        let slots: Vec<_> = std::fs::read_dir(self.home.state().join("slots")).expect("slots").flatten().collect();
+        assert!(slots.is_empty(), "slot directories: {slots:?}");
+        let sockets = sockets_below(&self.home.state());
+        assert!(sockets.is_empty(), "sockets: {sockets:?}");
+        let mounts = mounts_below(&self.home.state());
+        assert!(mounts.is_empty(), "mounts: {mounts:?}");
     }
 
     /// Where a slot has its socket.
