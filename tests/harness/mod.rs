@@ -7,9 +7,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod binaries;
+mod calls;
 mod daemon;
 mod door;
 mod engine;
+mod finish;
 mod gate;
 mod hardening;
 mod home;

@@ -14,3 +14,4 @@ mod sealed;
 mod service;
 mod start_up;
 mod supersede;
+mod table_itself;
