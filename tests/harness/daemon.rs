@@ -1,11 +1,10 @@
 //! One daemon under test: started, killed, started again, and gone without trace at the end.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use agentbot_wire::DaemonStatus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -15,14 +14,12 @@ use super::binaries::{agent_binary, daemon_binary};
 use super::engine::Engine;
 use super::gate;
 use super::home::Home;
-use super::http::{self, Call, Reply};
-use super::leftovers::{mounts_below, processes_naming};
+use super::http::{self, Call};
 use super::poll::eventually;
 use super::setup::Setup;
 
 const READY: Duration = Duration::from_secs(30);
-const EXIT: Duration = Duration::from_secs(30);
-const LOG_SHOWN: usize = 16_000;
+pub(super) const EXIT: Duration = Duration::from_secs(30);
 
 /// How a daemon ended, and what it said.
 #[derive(Clone, Debug)]
@@ -46,12 +43,12 @@ impl Exited {
 /// A daemon with a home and an engine. End every story with [`Daemon::finish`].
 #[derive(Debug)]
 pub struct Daemon {
-    home: Home,
+    pub(super) home: Home,
     setup: Setup,
-    engine: Engine,
-    child: Option<Child>,
+    pub(super) engine: Engine,
+    pub(super) child: Option<Child>,
     log_before: u64,
-    finished: bool,
+    pub(super) finished: bool,
     _turn: SemaphorePermit<'static>,
 }
 
@@ -259,106 +256,6 @@ impl Daemon {
         String::from_utf8_lossy(&log[from..]).into_owned()
     }
 
-    /// One call on the admin socket, which must be answered.
-    ///
-    /// # Panics
-    /// When it is not.
-    pub async fn call(&self, call: Call) -> Reply {
-        let shown = format!("{call:?}");
-        http::send(&self.home.socket(), call).await.unwrap_or_else(|error| panic!("{error} to {shown:.400}"))
-    }
-
-    /// `GET path`.
-    ///
-    /// # Panics
-    /// When it is not answered.
-    pub async fn get(&self, path: &str) -> Reply {
-        self.call(Call::get(path)).await
-    }
-
-    /// `POST path` without a body.
-    ///
-    /// # Panics
-    /// When it is not answered.
-    pub async fn post(&self, path: &str) -> Reply {
-        self.call(Call::post(path)).await
-    }
-
-    /// `DELETE path`.
-    ///
-    /// # Panics
-    /// When it is not answered.
-    pub async fn delete(&self, path: &str) -> Reply {
-        self.call(Call::delete(path)).await
-    }
-
-    /// Bytes on the admin socket; gives what came back until the daemon closed, or a few seconds passed.
-    ///
-    /// # Panics
-    /// When nobody listens.
-    pub async fn raw(&self, bytes: &[u8]) -> Vec<u8> {
-        http::raw(&self.home.socket(), bytes, Duration::from_secs(3)).await.expect("the daemon listens")
-    }
-
-    /// `GET /api/status`.
-    ///
-    /// # Panics
-    /// When it is not answered.
-    pub async fn status(&self) -> DaemonStatus {
-        self.get("/api/status").await.expect(200).json()
-    }
-
-    /// Runs the command line against this daemon.
-    ///
-    /// # Panics
-    /// When it cannot be started or does not end in time.
-    pub async fn ctl(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(super::binaries::ctl_binary());
-        command.args(arguments).env("AGENTBOT_SOCKET", self.home.socket()).stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(http::DEADLINE, command.output()).await.expect("agentbotctl ends");
-        output.expect("agentbotctl can be started")
-    }
-
-    /// Checks the invariants, ends the daemon, removes its containers and checks that nothing else is left.
-    ///
-    /// # Panics
-    /// When an invariant does not hold or something is left.
-    pub async fn finish(mut self) {
-        if self.child.is_none() {
-            self.restart().await;
-        }
-        self.invariants().await;
-        let exited = self.sigterm().await;
-        assert!(exited.status.success(), "the daemon ended with {}:\n{}", exited.status, exited.stderr);
-        self.tidy().await;
-        self.finished = true;
-    }
-
-    /// Like [`Daemon::finish`] for a story that breaks what the invariants need, such as its only engine.
-    ///
-    /// # Panics
-    /// When something is left.
-    pub async fn abandon(mut self) {
-        if self.child.is_some() {
-            self.kill9().await;
-        }
-        self.tidy().await;
-        self.finished = true;
-    }
-
-    async fn tidy(&self) {
-        remove_containers(&self.engine, &self.home.state()).await;
-        let home = self.home.path();
-        eventually("every process of the daemon to be gone", EXIT, async || {
-            let left = processes_naming(home);
-            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
-        })
-        .await;
-        let state = self.home.state();
-        let mounts: Vec<String> = mounts_below(home).into_iter().filter(|point| Path::new(point) != state).collect();
-        assert!(mounts.is_empty(), "left mounted: {mounts:?}");
-    }
-
     /// Where a slot has its socket.
     #[must_use]
     pub fn run_dir(&self, slot: &agentbot_wire::SlotId) -> PathBuf {
@@ -369,44 +266,5 @@ impl Daemon {
     #[must_use]
     pub fn work_dir(&self, slot: &agentbot_wire::SlotId) -> PathBuf {
         self.home.state().join("slots").join(slot.as_str()).join("work")
-    }
-}
-
-async fn remove_containers(engine: &Engine, state: &Path) {
-    if !engine.answers().await {
-        return;
-    }
-    for container in engine.mounting(state).await {
-        engine.remove(container["Id"].as_str().unwrap_or_default()).await;
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if self.finished {
-            return;
-        }
-        let failing = std::thread::panicking();
-        if failing {
-            let log = self.log_since_start();
-            let from = log.char_indices().rev().nth(LOG_SHOWN).map_or(0, |(index, _)| index);
-            eprintln!("--- the daemon's log since its last start ---\n{}--- end ---", &log[from..]);
-        }
-        if let Some(mut child) = self.child.take() {
-            let _ = child.start_kill();
-        }
-        let (engine, state) = (&self.engine, self.home.state());
-        // Dropping cannot wait for futures, and this thread may be driving some: another one does it.
-        let removed = std::thread::scope(|scope| {
-            let remove = || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(remove_containers(engine, &state));
-            };
-            scope.spawn(remove).join()
-        });
-        if removed.is_err() {
-            eprintln!("containers of {} were not removed", state.display());
-        }
-        assert!(failing, "a story ends with `finish` or `abandon`");
     }
 }

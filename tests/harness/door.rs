@@ -84,16 +84,16 @@ pub struct FakeAgent {
 }
 
 impl FakeAgent {
-    /// Connects to the agent socket in `run_dir` as this uid (and gid) with this nonce in the header.
+    /// Connects to the agent socket in `run_dir` as this uid and gid with this nonce in the header.
     ///
     /// # Errors
     /// When it is not let in.
     ///
     /// # Panics
     /// When the helper cannot be run, or the door does not answer in time.
-    pub async fn connect(run_dir: &Path, uid: u32, nonce: &str) -> Result<Self, Refusal> {
+    pub async fn connect(run_dir: &Path, uid: u32, gid: u32, nonce: &str) -> Result<Self, Refusal> {
         let copy = copy_of_helper();
-        let mut child = helper(&copy, run_dir, "agentbot.sock", uid, uid).spawn().expect("setpriv can be run");
+        let mut child = helper(&copy, run_dir, "agentbot.sock", uid, gid).spawn().expect("setpriv can be run");
         let input = child.stdin.take().expect("a piped stdin");
         let output = child.stdout.take().expect("a piped stdout");
         let mut request = "ws://localhost/agent/ws".into_client_request().expect("a fixed request");

@@ -20,8 +20,6 @@ fn is_empty(value: &Value) -> bool {
 
 /// Fields that must be exactly so.
 fn exact(limits: &Plan) -> Vec<(&'static str, Value)> {
-    // Plans have at most two decimals, so this is a whole number.
-    let nano_cpus = (limits.cpus * 100.0).round() * 1e7;
     vec![
         ("/HostConfig/CapDrop", json!(["ALL"])),
         ("/HostConfig/ReadonlyRootfs", json!(true)),
@@ -41,7 +39,6 @@ fn exact(limits: &Plan) -> Vec<(&'static str, Value)> {
         ("/Config/Hostname", json!("agent")),
         ("/Config/StopSignal", json!("SIGTERM")),
         ("/Config/Healthcheck/Test", json!(["NONE"])),
-        ("/HostConfig/NanoCpus", json!(nano_cpus as u64)),
     ]
 }
 
@@ -94,6 +91,9 @@ pub fn inspect_deviations(container: &Value, limits: &Plan) -> Vec<String> {
             found.push(format!("{what}: {seen}"));
         }
     };
+    let cpus = at("/HostConfig/NanoCpus");
+    let as_wanted = cpus.as_f64().is_some_and(|billionths| (billionths - limits.cpus * 1e9).abs() < 1.0);
+    wants(as_wanted, &format!("/HostConfig/NanoCpus for {} cores", limits.cpus), &cpus);
     let user = at("/Config/User");
     let number = |text: &str| text.parse::<u64>().ok();
     let halves = user.as_str().and_then(|user| user.split_once(':')).map(|(uid, gid)| (number(uid), number(gid)));

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 #[derive(Debug)]
 pub struct Home {
     dir: TempDir,
+    state: PathBuf,
 }
 
 impl Home {
@@ -22,7 +23,25 @@ impl Home {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::Builder::new().prefix("ab").tempdir_in("/tmp").expect("a directory under /tmp");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).expect("its mode can be set");
-        Self { dir }
+        let state = dir.path().join("s");
+        Self { dir, state }
+    }
+
+    /// The same home with its state in a directory of exactly this many bytes of path.
+    ///
+    /// # Panics
+    /// When the home's own path is longer than that.
+    #[must_use]
+    pub fn with_state_path_of(mut self, bytes: usize) -> Self {
+        const LONGEST_NAME: usize = 200;
+        let mut path = self.dir.path().display().to_string();
+        while path.len() < bytes {
+            path.push('/');
+            path.push_str(&"s".repeat((bytes - path.len()).min(LONGEST_NAME)));
+        }
+        assert_eq!(path.len(), bytes, "a path of this length can be built");
+        self.state = PathBuf::from(path);
+        self
     }
 
     /// The directory itself.
@@ -34,7 +53,7 @@ impl Home {
     /// `--state-dir`.
     #[must_use]
     pub fn state(&self) -> PathBuf {
-        self.path().join("s")
+        self.state.clone()
     }
 
     /// `--runtime-dir`.

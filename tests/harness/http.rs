@@ -132,7 +132,8 @@ impl Reply {
     ///
     /// # Panics
     /// When it has another.
-    #[must_use]
+    // Mostly called for the check alone.
+    #[allow(clippy::must_use_candidate, clippy::return_self_not_must_use)]
     pub fn expect(self, status: u16) -> Self {
         assert_eq!(self.status, status, "{self}");
         self

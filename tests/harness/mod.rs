@@ -7,9 +7,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod binaries;
+mod calls;
 mod daemon;
 mod door;
 mod engine;
+mod finish;
 mod gate;
 mod hardening;
 mod home;
@@ -19,6 +21,7 @@ mod leftovers;
 mod notify;
 mod poll;
 mod private_docker;
+mod probe;
 mod proxy;
 mod scratch;
 mod setup;
@@ -34,6 +37,7 @@ pub use http::{Call, Reply};
 pub use notify::NotifySocket;
 pub use poll::eventually;
 pub use private_docker::PrivateDocker;
+pub use probe::probe_deviations;
 pub use proxy::{EngineProxy, Fault, Rule};
 pub use scratch::Scratch;
 pub use setup::Setup;

@@ -57,8 +57,16 @@ impl Scratch {
     /// # Panics
     /// When the engine will not.
     pub async fn import(&self, reference: &str, program: &Path) -> String {
+        self.import_as(reference, program, "program").await
+    }
+
+    /// Makes an image of one program under this name in the root directory, and gives the image's id.
+    ///
+    /// # Panics
+    /// When the engine will not.
+    pub async fn import_as(&self, reference: &str, program: &Path, name: &str) -> String {
         let mut archive = tar::Builder::new(Vec::new());
-        archive.append_path_with_name(program, "program").expect("the program can be read");
+        archive.append_path_with_name(program, name).expect("the program can be read");
         let archive = archive.into_inner().expect("an archive in memory");
         let (repository, tag) = reference.split_once(':').expect("repository:tag");
         let path = format!("{VERSION}/images/create?fromSrc=-&repo={repository}&tag={tag}");

@@ -1,0 +1,125 @@
+//! Agents that end unasked, hang, or are frozen.
+
+use std::time::{Duration, Instant};
+
+use agentbot_tests::{Daemon, Setup};
+use agentbot_wire::Phase;
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Kills an agent's process and waits until the daemon has counted it.
+async fn crash(daemon: &Daemon, name: &str) {
+    let view = daemon.wait_agent(name, "a process", SOON, |view| view.health.process == Some(true)).await;
+    daemon.engine().kill(&view.container.expect("a container that runs").id, "KILL").await;
+    daemon.wait_agent(name, "a crash more", SOON, |now| now.health.crashes > view.health.crashes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_crash_is_answered_at_once() {
+    let daemon = Daemon::start(Setup::new().set("restart.base", "\"30s\"").set("restart.max", "\"60s\"")).await;
+    daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
+
+    let begun = Instant::now();
+    crash(&daemon, "helper").await;
+    let again = daemon.wait_phase("helper", Phase::Running, SOON).await;
+
+    assert!(begun.elapsed() < Duration::from_secs(15), "no pause before the first restart: {:?}", begun.elapsed());
+    assert_ne!(daemon.started_at("helper").await, before);
+    let cause = again.health.last_crash.expect("a cause");
+    assert!(cause.contains("137") || cause.contains("SIGKILL") || cause.contains("signal 9"), "{cause}");
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_crash_waits_for_its_pause() {
+    let daemon = Daemon::start(Setup::new().set("restart.base", "\"20s\"").set("restart.max", "\"60s\"")).await;
+    daemon.running("helper").await;
+    crash(&daemon, "helper").await;
+    crash(&daemon, "helper").await;
+
+    let view = daemon.wait_agent("helper", "a pause", SOON, |view| view.health.next_start.is_some()).await;
+    assert_ne!(view.phase, Phase::Running);
+
+    let begun = Instant::now();
+    daemon.act("helper", "start").await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "start does not wait for the pause: {:?}", begun.elapsed());
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_crashes_are_a_crash_loop_that_goes_on_trying_and_ends_with_start() {
+    let daemon = Daemon::start(Setup::new().set("restart.base", "\"50ms\"").set("restart.max", "\"100ms\"")).await;
+    daemon.running("helper").await;
+
+    for _ in 0..5 {
+        crash(&daemon, "helper").await;
+    }
+
+    let view = daemon.wait_phase("helper", Phase::CrashLoop, SOON).await;
+    assert!(view.reason.is_some() && view.health.crashes >= 5, "{view:?}");
+    daemon.wait_agent("helper", "another try", SOON, |view| view.health.process == Some(true)).await;
+    daemon.act("helper", "start").await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_hangs_is_unhealthy_and_then_restarted() {
+    let daemon = Daemon::start(Setup::new()).await;
+    let view = daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
+
+    daemon.engine().kill(&view.container.unwrap().id, "STOP").await;
+
+    daemon.wait_phase("helper", Phase::Unhealthy, SOON).await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    assert_ne!(daemon.started_at("helper").await, before);
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_frozen_by_hand_runs_again() {
+    let daemon = Daemon::start(Setup::new()).await;
+    let view = daemon.running("helper").await;
+
+    daemon.engine().pause(&view.container.unwrap().id).await;
+
+    agentbot_tests::eventually("an unfrozen container", SOON, async || {
+        let state = daemon.inspect("helper").await["State"].clone();
+        if state["Paused"] == false && state["Running"] == true { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_ended_while_the_daemon_was_away_is_started_again() {
+    let mut daemon = Daemon::start(Setup::new()).await;
+    let view = daemon.running("helper").await;
+    daemon.kill9().await;
+    daemon.engine().kill(&view.container.unwrap().id, "KILL").await;
+
+    daemon.restart().await;
+
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_stopped_by_hand_is_running_again_as_wanted() {
+    let daemon = Daemon::start(Setup::new()).await;
+    let view = daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
+
+    daemon.engine().stop(&view.container.unwrap().id).await;
+
+    agentbot_tests::eventually("another start", SOON, async || {
+        let now = daemon.started_at("helper").await;
+        if now == before { Err(now) } else { Ok(()) }
+    })
+    .await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}

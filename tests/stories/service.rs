@@ -1,0 +1,79 @@
+//! The daemon as a service: it says how it is, and ends when asked.
+
+use std::time::Duration;
+
+use agentbot_tests::{Daemon, Engine, EngineProxy, Fault, Home, NotifySocket, Setup};
+use agentbot_wire::Phase;
+
+const SOON: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(15);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_hears_ready_watchdog_and_stopping() {
+    let home = Home::new();
+    let notify = NotifySocket::bind(&home.path().join("notify"));
+    let setup = Setup::new().env("NOTIFY_SOCKET", notify.address()).env("WATCHDOG_USEC", "1000000");
+    let mut daemon = Daemon::start_in(home, setup).await;
+
+    notify.wait_for("READY=1", SOON).await;
+    notify.wait_for("WATCHDOG=1", SOON).await;
+    notify.wait_for("WATCHDOG=1", SOON).await;
+    daemon.sigterm().await;
+    notify.wait_for("STOPPING=1", SOON).await;
+
+    daemon.change(|setup| setup.without_env("NOTIFY_SOCKET").without_env("WATCHDOG_USEC"));
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_is_said_while_the_engine_is_away() {
+    let home = Home::new();
+    let notify = NotifySocket::bind(&home.path().join("notify"));
+    let nowhere = home.path().join("no-engine.sock");
+    let setup = Setup::new().env("NOTIFY_SOCKET", notify.address()).env("WATCHDOG_USEC", "1000000").engine(&nowhere);
+    let daemon = Daemon::start_in(home, setup).await;
+
+    notify.wait_for("READY=1", SOON).await;
+    notify.wait_for("WATCHDOG=1", SOON).await;
+
+    daemon.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_ends_leaves_its_agents_running() {
+    let mut daemon = Daemon::start(Setup::new()).await;
+    daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
+    let id = daemon.container("helper").await.id;
+
+    let exited = daemon.sigterm().await;
+
+    assert!(exited.status.success() && exited.after < DRAIN, "{exited:?}");
+    assert_eq!(daemon.engine().inspect(&id).await.unwrap()["State"]["Running"], true);
+    assert!(!daemon.home().socket().exists(), "its own door is gone");
+    daemon.restart().await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    assert_eq!(daemon.started_at("helper").await, before);
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_hangs_does_not_hold_up_the_end_and_is_resumed() {
+    let home = Home::new();
+    let machine = Engine::of_machine();
+    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
+    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
+    daemon.look_at(machine);
+    let rule = proxy.on("POST", "/containers/create", 1, Fault::HangAfter);
+    let accepted = daemon.provision("helper").await;
+    rule.met(1, SOON).await;
+
+    let exited = daemon.sigterm().await;
+    assert!(exited.status.success() && exited.after < DRAIN, "{exited:?}");
+    rule.release();
+    daemon.restart().await;
+
+    daemon.succeeded(&accepted.operation.id).await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}

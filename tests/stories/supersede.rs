@@ -1,0 +1,116 @@
+//! Stop and delete win over what is under way.
+
+use std::time::{Duration, Instant};
+
+use agentbot_tests::{Call, Daemon, Engine, EngineProxy, Fault, Home, Rule, Setup};
+use agentbot_wire::{OperationStatus, Phase, ProvisionReply};
+
+const SOON: Duration = Duration::from_secs(60);
+/// One second after the border of the step, and what a busy machine adds to it.
+const AT_THE_NEXT_BORDER: Duration = Duration::from_secs(3);
+
+/// A daemon whose provision of `helper` hangs in the engine's create.
+async fn hanging_provision() -> (Daemon, EngineProxy, Rule, ProvisionReply) {
+    let home = Home::new();
+    let machine = Engine::of_machine();
+    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
+    let setup = Setup::new().engine(proxy.socket());
+    let mut daemon = Daemon::start_in(home, setup).await;
+    daemon.look_at(machine);
+    let rule = proxy.on("POST", "/containers/create", 1, Fault::HangAfter);
+    let accepted = daemon.provision("helper").await;
+    rule.met(1, SOON).await;
+    (daemon, proxy, rule, accepted)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_wins_over_a_hanging_provision_at_the_next_step() {
+    let (daemon, proxy, rule, provision) = hanging_provision().await;
+
+    let stop = daemon.begin("helper", "stop").await;
+    let begun = Instant::now();
+    rule.release();
+    daemon.wait_phase("helper", Phase::Stopped, AT_THE_NEXT_BORDER).await;
+
+    assert!(begun.elapsed() < AT_THE_NEXT_BORDER);
+    daemon.succeeded(&stop.id).await;
+    let lost = daemon.ended(&provision.operation.id, SOON).await;
+    assert_eq!(lost.status, OperationStatus::Cancelled, "{lost:?}");
+    assert_eq!(lost.error.map(|error| error.code), Some(agentbot_wire::Code::Superseded));
+    assert!(proxy.calls("/start").is_empty(), "it was never started");
+    daemon.act("helper", "start").await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delete_wins_over_a_hanging_provision_at_the_next_step() {
+    let (daemon, proxy, rule, provision) = hanging_provision().await;
+
+    let call = Call::delete("/api/instance/helper?purge=true").respond_async();
+    daemon.call(call).await.expect(202);
+    let begun = Instant::now();
+    rule.release();
+    agentbot_tests::eventually("the agent to be gone", AT_THE_NEXT_BORDER, async || {
+        let reply = daemon.get("/api/instance/helper").await;
+        if reply.status == 404 { Ok(()) } else { Err(reply.to_string()) }
+    })
+    .await;
+
+    assert!(begun.elapsed() < AT_THE_NEXT_BORDER);
+    let lost = daemon.ended(&provision.operation.id, SOON).await;
+    assert_eq!(lost.status, OperationStatus::Cancelled, "{lost:?}");
+    assert!(proxy.calls("/start").is_empty(), "it was never started");
+    daemon.quiet().await;
+    daemon.nothing_left().await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_does_not_win_over_a_hanging_stop() {
+    let home = Home::new();
+    let machine = Engine::of_machine();
+    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
+    let setup = Setup::new().engine(proxy.socket());
+    let mut daemon = Daemon::start_in(home, setup).await;
+    daemon.look_at(machine);
+    daemon.running("helper").await;
+    let rule = proxy.on("POST", "/stop", 1, Fault::HangBefore);
+    let stop = daemon.begin("helper", "stop").await;
+    rule.met(1, SOON).await;
+
+    let refused = daemon.call(Call::post("/api/instance/helper/start").respond_async()).await;
+
+    refused.expect_error(409, "conflict");
+    rule.release();
+    daemon.succeeded(&stop.id).await;
+    daemon.wait_phase("helper", Phase::Stopped, SOON).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_hung_call_does_not_hold_up_other_agents() {
+    let (daemon, _proxy, rule, _) = hanging_provision().await;
+
+    daemon.running("other").await;
+    daemon.act("other", "stop").await;
+
+    assert_eq!(daemon.agent("helper").await.phase, Phase::Provisioning);
+    rule.release();
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operation_can_be_cancelled_by_its_caller() {
+    let (daemon, _proxy, rule, provision) = hanging_provision().await;
+
+    let cancel = daemon.post(&format!("/api/operations/{}/cancel", provision.operation.id)).await;
+
+    assert!(matches!(cancel.status, 200 | 202), "{cancel}");
+    rule.release();
+    let ended = daemon.ended(&provision.operation.id, SOON).await;
+    assert_eq!(ended.status, OperationStatus::Cancelled, "{ended:?}");
+    daemon.purge("helper").await;
+    daemon.nothing_left().await;
+    daemon.finish().await;
+}
