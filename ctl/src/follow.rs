@@ -16,6 +16,8 @@ use crate::progress::{Progress, Track};
 const LOOK: Duration = Duration::from_millis(120);
 /// How long a daemon may be away before following gives up.
 const AWAY: Duration = Duration::from_secs(15);
+/// Time between two questions about the engine while an operation waits.
+const ENGINE: Duration = Duration::from_secs(1);
 /// Pause before a daemon that is away is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -118,7 +120,7 @@ impl Follower {
             if seen.status.is_ended() {
                 return Ok(());
             }
-            if seen.status == OperationStatus::Waiting && engine_asked.is_none_or(|at| at.elapsed() > AWAY / 15) {
+            if seen.status == OperationStatus::Waiting && engine_asked.is_none_or(|at| at.elapsed() > ENGINE) {
                 engine_asked = Some(Instant::now());
                 self.engine_answers(seen).await?;
             }
@@ -144,7 +146,9 @@ impl Follower {
 pub fn goes_on(operation: &Operation, when: &str) -> String {
     let id = &operation.id;
     format!(
-        "nothing is lost, it goes on {when}; `agentbotctl operation wait {id}` follows it, `agentbotctl operation cancel {id}` ends it"
+        "nothing is lost, it goes on {when}\n\
+         follow it: agentbotctl operation wait {id}\n\
+         cancel it: agentbotctl operation cancel {id}"
     )
 }
 

@@ -55,14 +55,6 @@ impl Progress {
         }
     }
 
-    /// Takes the moving lines away.
-    pub fn clear(&self) {
-        if let Self::Moving(lines) = self {
-            // What cannot be drawn cannot be in the way.
-            let _ = lines.clear();
-        }
-    }
-
     /// Begins to show an operation.
     #[must_use]
     pub fn track(&self, operation: &Operation) -> Track<'_> {
