@@ -72,8 +72,9 @@ impl Follower {
         self.followed.remove(&seen.id);
         match watched {
             Ok(Ok(())) => ended(seen),
-            Ok(Err(failure)) => Err(failure.about(&seen)),
-            Err(_) => Err(too_late(&seen, self.api.timeout())),
+            // The last request's deadline may end in the same moment as the time for the whole.
+            Ok(Err(failure)) if Instant::now() < self.until => Err(failure.about(&seen)),
+            Ok(Err(_)) | Err(_) => Err(too_late(&seen, self.api.timeout())),
         }
     }
 
@@ -114,6 +115,9 @@ impl Follower {
                     track.away();
                     tokio::time::sleep(PAUSE).await;
                     continue;
+                }
+                Err(failure) if failure.exit == Exit::TimedOut => {
+                    return Err(failure.hint(goes_on(seen, "when agentbotd answers again")));
                 }
                 Err(failure) => return Err(failure),
             }
