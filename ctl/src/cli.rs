@@ -26,15 +26,15 @@ pub const DEFAULT_SOCKET: &str = "/run/agentbot/agentbot.sock";
     after_help = "Examples:\n  \
         agentbotctl provision helper         make an agent and bring it up\n  \
         agentbotctl list                     all agents\n  \
-        agentbotctl show helper              one agent: phase, limits, container, what to do next\n  \
+        agentbotctl show helper              one agent, and what to do next\n  \
         agentbotctl restart helper scout     several at once\n  \
         agentbotctl -o json list             for programs\n\n\
         Exit codes: 0 ok, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 conflict,\n\
-        6 daemon or engine unreachable, 7 timed out. Of several agents the highest counts."
+        6 daemon or engine unreachable, 7 timed out; of several agents the highest."
 )]
 pub struct Cli {
     /// The daemon's socket
-    #[arg(long, global = true, env = "AGENTBOT_SOCKET", default_value = DEFAULT_SOCKET, hide_env_values = true,
+    #[arg(long, global = true, help_heading = "Global options", env = "AGENTBOT_SOCKET", default_value = DEFAULT_SOCKET, hide_env_values = true,
           value_parser = args::socket, value_hint = ValueHint::FilePath, value_name = "PATH")]
     pub socket: PathBuf,
     /// Form of the result on standard output
@@ -42,6 +42,7 @@ pub struct Cli {
         short,
         long,
         global = true,
+        help_heading = "Global options",
         value_enum,
         default_value_t,
         hide_possible_values = true,
@@ -49,10 +50,10 @@ pub struct Cli {
     )]
     pub output: Format,
     /// Say nothing about progress
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = "Global options")]
     pub quiet: bool,
     /// How long to wait for the outcome: 500ms, 90s, 2m
-    #[arg(long, global = true, default_value = "120s", value_parser = args::duration, value_name = "TIME")]
+    #[arg(long, global = true, help_heading = "Global options", default_value = "120s", value_parser = args::duration, value_name = "TIME")]
     pub timeout: Duration,
     /// What to do.
     #[command(subcommand)]
@@ -91,7 +92,7 @@ pub enum Verb {
     /// Bring agents down and up again
     #[command(after_help = "Examples:\n  agentbotctl restart helper\n  agentbotctl restart a b --timeout 5m")]
     Restart(Many),
-    /// Find out what is wrong and rebuild the container around the workspace
+    /// Find what is wrong and rebuild the container around its workspace
     #[command(after_help = "Examples:\n  agentbotctl repair helper\n  agentbotctl repair helper -o json | jq .report")]
     Repair(Many),
     /// Delete agents; they can be brought back for 30 days
@@ -106,7 +107,9 @@ pub enum Verb {
         agentbotctl list --deleted"
     )]
     Undelete(Undelete),
-    /// Print an agent's gateway token: whoever holds it may chat with that agent
+    /// Print an agent's gateway token
+    ///
+    /// Whoever holds it may chat with that agent, and nothing else.
     #[command(after_help = "Examples:\n  agentbotctl token helper\n  TOKEN=$(agentbotctl token helper)")]
     Token(One),
     /// Look at operations, wait for them, cancel them
@@ -119,7 +122,7 @@ pub enum Verb {
     /// Show the daemon, its engine and its tasks
     #[command(after_help = "Examples:\n  agentbotctl status\n  agentbotctl status -o json | jq .engine.available")]
     Status,
-    /// Print the versions of this program and of the daemon
+    /// Print the versions of this program and the daemon
     #[command(after_help = "Examples:\n  agentbotctl version\n\nIt works without a daemon too.")]
     Version,
     /// Print a script that completes commands and agents' names

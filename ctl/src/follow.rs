@@ -16,6 +16,8 @@ use crate::progress::{Progress, Track};
 const LOOK: Duration = Duration::from_millis(120);
 /// How long a daemon may be away before following gives up.
 const AWAY: Duration = Duration::from_secs(15);
+/// Time between two questions about the engine while an operation waits.
+const ENGINE: Duration = Duration::from_secs(1);
 /// Pause before a daemon that is away is asked again.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -70,8 +72,9 @@ impl Follower {
         self.followed.remove(&seen.id);
         match watched {
             Ok(Ok(())) => ended(seen),
-            Ok(Err(failure)) => Err(failure.about(&seen)),
-            Err(_) => Err(too_late(&seen, self.api.timeout())),
+            // The last request's deadline may end in the same moment as the time for the whole.
+            Ok(Err(failure)) if Instant::now() < self.until => Err(failure.about(&seen)),
+            Ok(Err(_)) | Err(_) => Err(too_late(&seen, self.api.timeout())),
         }
     }
 
@@ -113,12 +116,15 @@ impl Follower {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
+                Err(failure) if failure.exit == Exit::TimedOut => {
+                    return Err(failure.hint(goes_on(seen, "when agentbotd answers again")));
+                }
                 Err(failure) => return Err(failure),
             }
             if seen.status.is_ended() {
                 return Ok(());
             }
-            if seen.status == OperationStatus::Waiting && engine_asked.is_none_or(|at| at.elapsed() > AWAY / 15) {
+            if seen.status == OperationStatus::Waiting && engine_asked.is_none_or(|at| at.elapsed() > ENGINE) {
                 engine_asked = Some(Instant::now());
                 self.engine_answers(seen).await?;
             }
@@ -144,7 +150,9 @@ impl Follower {
 pub fn goes_on(operation: &Operation, when: &str) -> String {
     let id = &operation.id;
     format!(
-        "nothing is lost, it goes on {when}; `agentbotctl operation wait {id}` follows it, `agentbotctl operation cancel {id}` ends it"
+        "nothing is lost, it goes on {when}\n\
+         follow it: agentbotctl operation wait {id}\n\
+         cancel it: agentbotctl operation cancel {id}"
     )
 }
 

@@ -58,7 +58,6 @@ fn drive(api: Api, progress: Progress, verb: Verb) -> Result<Outcome, Failure> {
         tokio::select! {
             outcome = verbs::run(&follower, verb) => outcome,
             Ok(()) = tokio::signal::ctrl_c() => {
-                follower.progress.clear();
                 Err(interrupted(&follower.followed.open(), changes))
             }
         }
@@ -78,7 +77,11 @@ fn interrupted(open: &[Operation], changes: bool) -> Failure {
         [first, ..] => {
             let ids = open.iter().map(|operation| operation.id.as_str()).collect::<Vec<_>>().join(" ");
             failure(&format!("interrupted; {} operations go on: {ids}", open.len()))
-                .hint("nothing is lost; `agentbotctl operation wait ID` follows one, `agentbotctl operation cancel ID` ends it")
+                .hint(
+                    "nothing is lost\n\
+                     follow one: agentbotctl operation wait ID\n\
+                     cancel one: agentbotctl operation cancel ID",
+                )
                 .about(first)
         }
     }

@@ -1,6 +1,6 @@
 //! Progress on standard error: a moving line for each operation on a terminal, one line per finished step elsewhere.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -9,6 +9,8 @@ use agentbot_wire::{Operation, OperationStatus, Step, StepStatus};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::output::{stderr, text};
+
+const AWAY: &str = "agentbotd is away, waiting for it";
 
 /// How progress is shown.
 #[derive(Debug)]
@@ -55,14 +57,6 @@ impl Progress {
         }
     }
 
-    /// Takes the moving lines away.
-    pub fn clear(&self) {
-        if let Self::Moving(lines) = self {
-            // What cannot be drawn cannot be in the way.
-            let _ = lines.clear();
-        }
-    }
-
     /// Begins to show an operation.
     #[must_use]
     pub fn track(&self, operation: &Operation) -> Track<'_> {
@@ -75,7 +69,7 @@ impl Progress {
             }
             Self::Silent | Self::Plain => None,
         };
-        let track = Track { progress: self, name, bar, told: RefCell::default() };
+        let track = Track { progress: self, name, bar, told: RefCell::default(), away: Cell::default() };
         track.show(operation);
         track
     }
@@ -97,11 +91,13 @@ pub struct Track<'a> {
     name: String,
     bar: Option<ProgressBar>,
     told: RefCell<Vec<bool>>,
+    away: Cell<bool>,
 }
 
 impl Track<'_> {
     /// Shows how far the operation is.
     pub fn show(&self, operation: &Operation) {
+        self.away.set(false);
         if let Some(bar) = &self.bar {
             bar.set_message(under_way(operation));
         } else if self.progress.is_shown() {
@@ -111,10 +107,13 @@ impl Track<'_> {
         }
     }
 
-    /// Shows that the daemon is away.
+    /// Shows that the daemon is away; told once until it is back.
     pub fn away(&self) {
-        if let Some(bar) = &self.bar {
-            bar.set_message("agentbotd is away, waiting for it");
+        let told = self.away.replace(true);
+        match &self.bar {
+            Some(bar) => bar.set_message(AWAY),
+            None if !told => self.progress.say(&format!("{}: {AWAY}", self.name)),
+            None => {}
         }
     }
 }

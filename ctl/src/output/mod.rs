@@ -71,13 +71,21 @@ pub fn print_failure(format: Format, failure: &Failure) -> Exit {
 
 /// One failure on standard error.
 fn complain(failure: &Failure) {
-    stderr(&format!("{}error:{:#} {}\n", style::BAD, style::BAD, text::line(&failure.message)));
+    let mut text = format!("{}error:{:#} {}\n", style::BAD, style::BAD, text::line(&failure.message));
     if let Some(hint) = &failure.hint {
-        stderr(&format!("{}hint:{:#} {}\n", style::HINT, style::HINT, text::line(hint)));
+        text.push_str(&advice("", hint));
     }
     if let Some(id) = failure.request_id.as_ref().filter(|_| failure.code == "internal") {
-        stderr(&format!("request {} in the daemon's log says more\n", text::line(id)));
+        text.push_str(&format!("request {} in the daemon's log says more\n", text::line(id)));
     }
+    stderr(&text);
+}
+
+/// A hint with its line end, further lines below its first.
+#[must_use]
+pub fn advice(indent: &str, hint: &str) -> String {
+    let hint = text::block(hint).trim().replace('\n', &format!("\n{indent}      "));
+    format!("{indent}{}hint:{:#} {hint}\n", style::HINT, style::HINT)
 }
 
 /// Writes to standard output; colours only where they are wanted.

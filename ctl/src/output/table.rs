@@ -90,10 +90,13 @@ pub fn table(header: &[(&str, Width)], rows: Vec<Vec<Field>>, width: Option<u16>
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
+/// A terminal that says it is narrower does not know its width.
+const NARROWEST: u16 = 20;
+
 /// The terminal's width where standard output is one.
 #[must_use]
 pub fn terminal_width() -> Option<u16> {
-    Table::new().width()
+    Table::new().width().filter(|width| *width >= NARROWEST)
 }
 
 /// Labelled values, one per line, labels in one column. Further lines of a value stand below its first.

@@ -6,8 +6,7 @@ use agentbot_wire::{InstanceView, UndeleteRequest};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::lifecycle::distinct;
-use super::{Done, Work, each, settle};
+use super::{Done, Work, distinct, each, settle};
 use crate::args::Target;
 use crate::cli::{Delete, Undelete};
 use crate::exit::{Exit, Failure, USAGE};

@@ -3,8 +3,7 @@
 use agentbot_wire::RepairReport;
 use tokio::time::Instant;
 
-use super::{Work, each, settle};
-use crate::args::Target;
+use super::{Work, distinct, each, settle};
 use crate::cli::Many;
 use crate::exit::Failure;
 use crate::follow::Follower;
@@ -29,17 +28,6 @@ pub async fn run(follower: &Follower, verb: &'static str, many: &Many) -> Result
         (target.as_str().to_owned(), one)
     });
     each(follower, work.collect()).await
-}
-
-/// Each target once, in the order given.
-pub fn distinct(targets: &[Target]) -> Vec<&Target> {
-    let mut distinct: Vec<&Target> = Vec::new();
-    for target in targets {
-        if !distinct.contains(&target) {
-            distinct.push(target);
-        }
-    }
-    distinct
 }
 
 fn sheet(report: &RepairReport) -> String {

@@ -35,7 +35,7 @@ fn rows(agents: &[AgentEntry], now: Timestamp, width: Option<u16>) -> String {
     ];
     let row = |agent: &AgentEntry| {
         let status = match &agent.reason {
-            Some(reason) => format!("{}: {}", agent.status, text::shorten(&text::line(reason), 40)),
+            Some(reason) => format!("{}: {}", agent.status, text::shorten(&text::line(first_line(reason)), 40)),
             None => agent.status.to_string(),
         };
         vec![
@@ -47,6 +47,11 @@ fn rows(agents: &[AgentEntry], now: Timestamp, width: Option<u16>) -> String {
         ]
     };
     table(&header, agents.iter().map(row).collect(), width)
+}
+
+/// What a row has room for; the rest is for `show`.
+fn first_line(text: &str) -> &str {
+    text.trim().lines().next().unwrap_or_default()
 }
 
 fn graves(agents: &[AgentEntry], now: Timestamp, width: Option<u16>) -> String {
@@ -61,4 +66,46 @@ fn graves(agents: &[AgentEntry], now: Timestamp, width: Option<u16>) -> String {
         ]
     };
     table(&header, agents.iter().map(row).collect(), width)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use agentbot_wire::{InstanceId, Phase};
+
+    fn entry(name: &str, status: Phase, reason: Option<&str>) -> AgentEntry {
+        let then: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        AgentEntry {
+            id: InstanceId::mint(),
+            name: name.parse().unwrap(),
+            model: "builtin/basic".to_owned(),
+            status,
+            websocket_url: String::new(),
+            created_at: then,
+            updated_at: then,
+            plan: "collective".to_owned(),
+            phase_since: then,
+            reason: reason.map(str::to_owned),
+            deleted_at: None,
+        }
+    }
+
+    #[test]
+    fn ordinary_rows_fit_80_columns_with_their_reason() {
+        let agents = [
+            entry("helper", Phase::Running, None),
+            entry(
+                "night-watch",
+                Phase::CrashLoop,
+                Some("out of memory\nlast words of the agent that only `show` has room for"),
+            ),
+        ];
+        let now = "2026-01-03T00:00:00Z".parse().unwrap();
+        let text = anstream::adapter::strip_str(&rows(&agents, now, Some(80))).to_string();
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.contains("crash_loop: out of memory ") && text.contains("builtin/basic"), "{text}");
+        assert!(text.contains("collective") && text.contains("2d"), "{text}");
+    }
 }

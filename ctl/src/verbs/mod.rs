@@ -21,7 +21,7 @@ use crate::cli::{OperationVerb, Stay, Verb};
 use crate::complete;
 use crate::exit::{Exit, Failure};
 use crate::follow::Follower;
-use crate::output::{Outcome, style, text};
+use crate::output::{Outcome, advice, style, text};
 
 /// How many agents are acted on at the same time.
 const AT_ONCE: usize = 4;
@@ -85,6 +85,17 @@ struct Done {
 
 /// Work on one agent.
 type Work<'a> = Pin<Box<dyn Future<Output = Result<Done, Failure>> + 'a>>;
+
+/// Each once, in the order given.
+fn distinct<T: PartialEq>(all: &[T]) -> Vec<&T> {
+    let mut distinct = Vec::new();
+    for one in all {
+        if !distinct.contains(&one) {
+            distinct.push(one);
+        }
+    }
+    distinct
+}
 
 /// Works on every agent, a few at a time. One agent fails as a command fails; of several each has its line, and the
 /// highest exit code counts.
@@ -155,9 +166,10 @@ fn good(line: &str) -> String {
 }
 
 fn bad(name: &str, failure: &Failure) -> String {
-    let hint =
-        failure.hint.as_ref().map(|hint| format!("\n  {}hint:{:#} {}", style::HINT, style::HINT, text::line(hint)));
-    format!("{}✗{:#} {name}: {}{}", style::BAD, style::BAD, text::line(&failure.message), hint.unwrap_or_default())
+    let hint = failure.hint.as_ref().map(|hint| format!("\n{}", advice("  ", hint)));
+    let line =
+        format!("{}✗{:#} {name}: {}{}", style::BAD, style::BAD, text::line(&failure.message), hint.unwrap_or_default());
+    line.trim_end().to_owned()
 }
 
 /// Carries an accepted change to its end, or leaves it where `--detach` says so. `reply` is the daemon's answer; in the

@@ -4,7 +4,7 @@ use agentbot_wire::{Phase, ProvisionRequest};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::{Work, each, settle};
+use super::{Work, distinct, each, settle};
 use crate::cli::Provision;
 use crate::exit::Failure;
 use crate::follow::Follower;
@@ -15,11 +15,9 @@ use crate::output::Outcome;
 /// # Errors
 /// When the only agent could not be made.
 pub async fn run(follower: &Follower, arguments: Provision) -> Result<Outcome, Failure> {
-    let Provision { mut names, model, plan, memory, cpus, pids, image, config, stay } = arguments;
-    names.sort();
-    names.dedup();
+    let Provision { names, model, plan, memory, cpus, pids, image, config, stay } = arguments;
     let template = ProvisionRequest { model, plan, memory, cpus, pids, image, config, ..ProvisionRequest::default() };
-    let work = names.into_iter().map(|name| {
+    let work = distinct(&names).into_iter().map(|name| {
         let request = ProvisionRequest { name: Some(name.to_string()), ..template.clone() };
         let one: Work<'_> = Box::pin(async move {
             let began = Instant::now();

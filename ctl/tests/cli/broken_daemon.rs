@@ -1,5 +1,6 @@
 //! A daemon that is away, slow, foreign or dying: a clear error each, and nothing lost.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -146,14 +147,17 @@ fn a_lost_answer_is_asked_for_again_with_the_same_key() {
 #[test]
 fn a_daemon_that_restarts_meanwhile_is_waited_for() {
     let mut twin = Twin::with(&["helper"]);
-    twin.state().step = Duration::from_millis(400);
-    let child = command(&twin.socket()).args(["restart", "helper"]).spawn().unwrap();
+    twin.state().step = Duration::from_secs(1);
+    let mut child = command(&twin.socket()).args(["restart", "helper"]).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
     until(|| !twin.changes().is_empty());
     twin.away();
-    until(|| !Path::new(&twin.socket()).exists());
+    assert!(said.any(|line| line == "helper: agentbotd is away, waiting for it"));
     twin.serve();
-    let run = Run::from(child.wait_with_output().unwrap()).exits(0);
-    assert!(run.stderr.contains("✓ helper is running"), "{run:?}");
+    let rest: Vec<_> = said.collect();
+    assert!(rest.last().is_some_and(|line| line.starts_with("✓ helper is running")), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("away")), "told once: {rest:?}");
+    assert!(child.wait().unwrap().success());
 }
 
 /// Waits for something that another process brings about.

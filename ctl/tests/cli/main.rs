@@ -5,6 +5,7 @@
 mod asking;
 mod broken_daemon;
 mod changing;
+mod core;
 mod interrupting;
 mod output;
 mod run;
