@@ -16,10 +16,11 @@ use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ImportImageOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
 };
-use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker as Client};
+use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use hyper::{Request, Uri};
 use tokio::sync::Semaphore;
 
 use super::docker_error::Refusal;
@@ -29,6 +30,9 @@ use super::harden::{harden, require};
 use super::tail::Tail;
 use super::{ContainerSpec, Engine, EngineEvent, Facts, Listed, Observed, RunState, docker_events, label};
 use crate::error::{Error, Result};
+
+/// The client's own limit covers the first line of an answer only. Ours cover it all and are shorter.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +78,10 @@ impl Docker {
         }
     }
 
-    fn client(&self, version: &ClientVersion) -> Result<Client, Refusal> {
+    fn client(&self) -> Result<Client, Refusal> {
         let path = self.socket.to_str().ok_or_else(|| Error::invalid("[engine] socket", "the path must be UTF-8"))?;
-        // The client's own limit covers the first line of an answer only; ours is shorter and covers it all.
-        let longest = self.timeouts.load.max(self.timeouts.act).as_secs().saturating_mul(2).saturating_add(7200);
-        Client::connect_with_unix(path, longest, version).map_err(|error| Refusal::Engine("connect", error))
+        Client::connect_with_unix(path, CLIENT_TIMEOUT.as_secs(), API_DEFAULT_VERSION)
+            .map_err(|error| Refusal::Engine("connect", error))
     }
 
     pub(super) async fn session(&self) -> Result<Arc<Session>, Refusal> {
@@ -89,16 +92,8 @@ impl Docker {
     }
 
     async fn negotiate(&self) -> Result<(Arc<Session>, Facts), Refusal> {
-        let oldest = ClientVersion { major_version: OLDEST_API.0, minor_version: OLDEST_API.1 };
-        let newest = self.client(API_DEFAULT_VERSION)?;
-        let version = match self.within("version", self.timeouts.quick, newest.version()).await {
-            // Engines differ in whether they answer a version that is newer than they are.
-            Err(refusal) if refusal.status() == Some(400) => {
-                let older = self.client(&oldest)?;
-                self.within("version", self.timeouts.quick, older.version()).await?
-            }
-            other => other?,
-        };
+        // Without a version in its path a question is answered by engines of every age.
+        let version = self.within("version", self.timeouts.quick, self.client()?.version()).await?;
         let spoken = version.api_version.as_deref().unwrap_or_default();
         let theirs = api_version(spoken).ok_or_else(|| {
             Error::new(Code::EngineRefused, "the engine answered nonsense: it has no API version")
@@ -110,10 +105,11 @@ impl Docker {
                 .into());
         }
         let ours = (API_DEFAULT_VERSION.major_version, API_DEFAULT_VERSION.minor_version);
-        let (major_version, minor_version) = theirs.min(ours);
-        let client = self.client(&ClientVersion { major_version, minor_version })?;
+        let (major, minor) = theirs.min(ours);
+        let version_path = format!("/v{major}.{minor}");
+        let client = self.client()?.with_request_modifier(move |request| versioned(&version_path, request));
         let info = self.within("info", self.timeouts.quick, client.info()).await?;
-        let facts = facts(&info, &version, &format!("{major_version}.{minor_version}"))?;
+        let facts = facts(&info, &version, &format!("{major}.{minor}"))?;
         let session = Arc::new(Session { client, default_runtime: info.default_runtime.unwrap_or_default() });
         self.session.store(Some(session.clone()));
         Ok((session, facts))
@@ -172,6 +168,18 @@ impl Docker {
         let limit = self.timeouts.act;
         tokio::time::timeout(limit, gone).await.unwrap_or(Err(Refusal::Late("remove", limit)))
     }
+}
+
+/// The client builds paths without a version, which means the engine's newest, whatever that may bring. This names the
+/// one that was settled.
+fn versioned<B>(version_path: &str, request: Request<B>) -> Request<B> {
+    let (mut head, body) = request.into_parts();
+    let mut uri = head.uri.clone().into_parts();
+    if let Some(path) = &uri.path_and_query {
+        uri.path_and_query = format!("{version_path}{path}").parse().ok();
+    }
+    head.uri = Uri::from_parts(uri).unwrap_or(head.uri);
+    Request::from_parts(head, body)
 }
 
 /// An id, name or image reference goes into a path: nothing that could lead elsewhere.

@@ -92,14 +92,8 @@ async fn the_version_settles_on_what_both_speak() {
     let engine = engine(1, vec![("/containers/json", Reply::Json(200, "[]"))]);
     assert_eq!(engine.docker.facts().await.unwrap().api_version, "1.41");
     assert_eq!(engine.docker.list("d").await.unwrap(), []);
-    assert!(engine.asked.lock().unwrap().last().unwrap().contains("/v1.41/containers/json"));
-}
-
-#[tokio::test]
-async fn an_engine_that_refuses_newer_versions_is_asked_in_the_oldest() {
-    let newer = Reply::Json(400, r#"{"message": "client version 1.53 is too new"}"#);
-    let engine = engine(1, vec![("/v1.53/version", newer)]);
-    assert_eq!(engine.docker.facts().await.unwrap().api_version, "1.41");
+    let asked = engine.asked.lock().unwrap();
+    assert!(asked.last().unwrap().contains("/v1.41/containers/json"), "{asked:?}");
 }
 
 #[tokio::test]
