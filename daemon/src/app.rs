@@ -124,11 +124,8 @@ impl App {
             state_dir: state_dir.display().to_string(),
             warnings,
         };
-        let state = http::State {
-            instances: Instances::new(Arc::clone(&context)),
-            daemon: Arc::new(daemon),
-            config: live,
-        };
+        let state =
+            http::State { instances: Instances::new(Arc::clone(&context)), daemon: Arc::new(daemon), config: live };
         Ok(Self {
             context,
             audit,
@@ -152,12 +149,11 @@ impl App {
     /// # Errors
     /// When the database cannot be closed in order.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { context, audit, pulse, state, admission, admin, accepted, driver, tasks, stop, watch, store, _lock } = self;
+        let Self { context, audit, pulse, state, admission, admin, accepted, driver, tasks, stop, watch, store, _lock } =
+            self;
         let config = context.config.load();
-        let bounds = http::Bounds {
-            connections: config.limits.connections,
-            header_timeout: config.limits.header_timeout,
-        };
+        let bounds =
+            http::Bounds { connections: config.limits.connections, header_timeout: config.limits.header_timeout };
         let host = state.daemon.host.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));

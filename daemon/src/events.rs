@@ -53,7 +53,14 @@ pub fn about(instance: &Instance, kind: &str, payload: Value) -> NewEvent {
 
 /// An event about an operation.
 #[must_use]
-pub fn of_operation(tenant: &TenantId, instance: &InstanceId, id: &OperationId, actor: &str, kind: &str, payload: Value) -> NewEvent {
+pub fn of_operation(
+    tenant: &TenantId,
+    instance: &InstanceId,
+    id: &OperationId,
+    actor: &str,
+    kind: &str,
+    payload: Value,
+) -> NewEvent {
     NewEvent {
         kind: kind.to_owned(),
         tenant: tenant.clone(),

@@ -18,12 +18,15 @@ const EXIT_RIGHTS: u8 = 77;
 
 /// Runs AI agents as locked-down containers and keeps them alive.
 #[derive(Parser)]
-#[command(version, after_help = "Examples:
+#[command(
+    version,
+    after_help = "Examples:
   sudo agentbotd                                  run with the defaults
   sudo agentbotd --config ./agentbot.toml         run with another configuration
   agentbotd check --config ./agentbot.toml        look for mistakes, change nothing
 
-Exit codes: 0 ended as asked, 1 failed, 2 usage, 77 not root, 78 configuration")]
+Exit codes: 0 ended as asked, 1 failed, 2 usage, 77 not root, 78 configuration"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -88,11 +88,11 @@ impl Phase {
     #[must_use]
     pub fn way_out(self) -> Option<&'static str> {
         match self {
-            Self::Provisioning | Self::Starting | Self::Running | Self::Updating | Self::Repairing => Some("stop"),
+            Self::Provisioning | Self::Starting | Self::Updating | Self::Repairing => Some("stop"),
             Self::Unhealthy | Self::DataLost | Self::Failed => Some("repair"),
             Self::Stopped | Self::Hibernated | Self::CrashLoop => Some("start"),
             Self::Deleted => Some("undelete"),
-            Self::Stopping | Self::Deleting => None,
+            Self::Running | Self::Stopping | Self::Deleting => None,
         }
     }
 }

@@ -4,11 +4,12 @@
 //! Only the content decides whether something changed. A slow period catches what no notice is given of, such as a
 //! directory that was not there at the start.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode};
-use notify_debouncer_full::{DebounceEventResult, Debouncer, RecommendedCache, new_debouncer};
+use notify_debouncer_full::{DebounceEventResult, DebouncedEvent, Debouncer, RecommendedCache, new_debouncer};
 
 use super::{DEFAULT_PATH, Live, Mistakes, parse, source};
 use crate::error::{Error, Result};
@@ -61,8 +62,9 @@ fn follow_with(driver: &Driver, path: Option<&Path>, live: &Live, period: Durati
 
 fn notices(file: &Path, activator: Activator) -> notify::Result<Debouncer<RecommendedWatcher, RecommendedCache>> {
     let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let name = file.file_name().map(OsStr::to_owned).unwrap_or_default();
     let mut watcher = new_debouncer(SETTLE, None, move |result: DebounceEventResult| {
-        if is_change(&result) {
+        if is_change(&result, &name) {
             activator.activate();
         }
     })?;
@@ -70,9 +72,16 @@ fn notices(file: &Path, activator: Activator) -> notify::Result<Debouncer<Recomm
     Ok(watcher)
 }
 
-/// Whether something may have changed. Reading is an event too, and our own reading must not wake us.
-fn is_change(result: &DebounceEventResult) -> bool {
-    result.as_ref().map_or(true, |events| events.iter().any(|event| !event.kind.is_access()))
+/// Whether the file may have changed. Reading is an event too, and our own reading must not wake us; neither must a
+/// neighbour, unless its name begins with `..`: Kubernetes moves a link of such a name to change all files at once.
+fn is_change(result: &DebounceEventResult, name: &OsStr) -> bool {
+    let concerns = |path: &PathBuf| {
+        path.file_name().is_none_or(|found| found == name || found.as_encoded_bytes().starts_with(b".."))
+    };
+    let changes = |event: &DebouncedEvent| {
+        !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(concerns))
+    };
+    result.as_ref().map_or(true, |events| events.iter().any(changes))
 }
 
 /// The task that reads the file.
@@ -272,11 +281,16 @@ mod tests {
 
     #[test]
     fn reading_the_file_is_no_change_and_trouble_with_the_watch_is() {
-        let event = |kind| DebouncedEvent::new(Event::new(kind), Instant::now());
+        let name = OsStr::new("agentbot.toml");
+        let of = |kind, path: &str| DebouncedEvent::new(Event::new(kind).add_path(path.into()), Instant::now());
+        let event = |kind| of(kind, "/etc/agentbot/agentbot.toml");
         let read = || event(EventKind::Access(AccessKind::Open(AccessMode::Any)));
-        assert!(!is_change(&Ok(vec![read(), read()])));
-        assert!(is_change(&Ok(vec![read(), event(EventKind::Create(CreateKind::File))])));
-        assert!(is_change(&Err(vec![notify::Error::generic("lost")])));
+        assert!(!is_change(&Ok(vec![read(), read()]), name));
+        assert!(is_change(&Ok(vec![read(), event(EventKind::Create(CreateKind::File))]), name));
+        assert!(is_change(&Err(vec![notify::Error::generic("lost")]), name));
+        let made = |path| of(EventKind::Create(CreateKind::File), path);
+        assert!(!is_change(&Ok(vec![made("/etc/agentbot/other.log")]), name));
+        assert!(is_change(&Ok(vec![made("/etc/agentbot/..data")]), name));
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ImportImageOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
-    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptionsBuilder, StopContainerOptionsBuilder,
+    LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker as Client};
 use bytes::Bytes;
@@ -140,9 +141,12 @@ impl Docker {
     ) -> Result<T, Refusal> {
         let place = tokio::time::timeout(limit, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else {
-            return Err(Error::new(Code::Busy, format!("the engine was busy with other work for {limit:?}; `{call}` waits"))
-                .hint("it is tried again; `[engine] parallel` says how much the engine is asked to do at once")
-                .into());
+            return Err(Error::new(
+                Code::Busy,
+                format!("the engine was busy with other work for {limit:?}; `{call}` waits"),
+            )
+            .hint("it is tried again; `[engine] parallel` says how much the engine is asked to do at once")
+            .into());
         };
         self.within(call, limit, answer).await
     }

@@ -170,7 +170,8 @@ fn risky(reply: &ContainerInspectResponse, default_runtime: &str) -> Vec<String>
             note(field, value);
         }
     }
-    if let Some(runtime) = host.runtime.as_deref().filter(|runtime| !runtime.is_empty() && *runtime != default_runtime) {
+    if let Some(runtime) = host.runtime.as_deref().filter(|runtime| !runtime.is_empty() && *runtime != default_runtime)
+    {
         note("Runtime", &runtime);
     }
     for (field, paths) in [("MaskedPaths", &host.masked_paths), ("ReadonlyPaths", &host.readonly_paths)] {
@@ -309,7 +310,11 @@ mod tests {
             (&["HostConfig", "CpuRealtimeRuntime"], json!(5), "CpuRealtimeRuntime: 5"),
             (&["AppArmorProfile"], json!("unconfined"), "AppArmorProfile: unconfined"),
             (&["NetworkSettings", "Networks"], json!({"none": {}, "bridge": {}}), "Networks: bridge"),
-            (&["Mounts"], json!([{"Type": "volume", "Source": "/v", "Destination": "/data", "RW": true}]), "Mounts: /data"),
+            (
+                &["Mounts"],
+                json!([{"Type": "volume", "Source": "/v", "Destination": "/data", "RW": true}]),
+                "Mounts: /data",
+            ),
         ];
         for (path, value, expected) in cases {
             let mut reply = recorded();

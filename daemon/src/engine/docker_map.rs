@@ -42,8 +42,11 @@ pub fn facts(info: &SystemInfo, version: &SystemVersion, api: &str) -> Result<Fa
         Some(SystemInfoCgroupDriverEnum::CGROUPFS) => CgroupDriver::Cgroupfs,
         Some(SystemInfoCgroupDriverEnum::SYSTEMD) => CgroupDriver::Systemd,
         _ => {
-            return Err(Error::new(Code::Unsupported, "the engine cannot limit its containers: it has no cgroup driver")
-                .hint("`docker info` must name the cgroup driver cgroupfs or systemd"));
+            return Err(Error::new(
+                Code::Unsupported,
+                "the engine cannot limit its containers: it has no cgroup driver",
+            )
+            .hint("`docker info` must name the cgroup driver cgroupfs or systemd"));
         }
     };
     let remap_base = if option("userns") {

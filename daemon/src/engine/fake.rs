@@ -11,8 +11,8 @@ use std::time::Duration;
 use agentbot_wire::Code;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream};
 use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
@@ -259,11 +259,10 @@ impl Fake {
             act(&mut state)?
         };
         match fault {
-            Some(Fault::LoseReply) => Err(Error::new(
-                Code::EngineUnavailable,
-                format!("the engine broke off while answering `{call}`"),
-            )
-            .hint("what it did is looked up before anything is tried again")),
+            Some(Fault::LoseReply) => {
+                Err(Error::new(Code::EngineUnavailable, format!("the engine broke off while answering `{call}`"))
+                    .hint("what it did is looked up before anything is tried again"))
+            }
             Some(Fault::HangAfter) => {
                 tokio::time::timeout(deadline, pending()).await.unwrap_or_else(|_| Err(late(call, deadline)))
             }
@@ -342,7 +341,8 @@ impl Engine for Fake {
 
     async fn image_id(&self, reference: &str) -> Result<Option<String>> {
         self.call(Call::ImageId, reference, |state| {
-            let fits = |(id, names): (&String, &Vec<String>)| id == reference || names.iter().any(|name| name == reference);
+            let fits =
+                |(id, names): (&String, &Vec<String>)| id == reference || names.iter().any(|name| name == reference);
             Ok(state.images.iter().find(|image| fits(*image)).map(|(id, _)| id.clone()))
         })
         .await
@@ -354,6 +354,17 @@ impl Engine for Fake {
             // A reference moves to the image loaded last.
             state.images.values_mut().for_each(|names| names.retain(|name| !image.references.contains(name)));
             state.images.entry(image.id).or_default().extend(image.references);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_image(&self, id: &str) -> Result<()> {
+        self.call(Call::RemoveImage, id, |state| {
+            if state.containers.values().any(|container| container.observed.hardening.image_id == id) {
+                return Err(Error::conflict("a container uses this image"));
+            }
+            state.images.remove(id);
             Ok(())
         })
         .await

@@ -360,6 +360,9 @@ mod tests {
 
     #[test]
     fn compacting_keeps_what_is_quoted() {
-        assert_eq!(compact("{ \"a b\" : [ 1,\n 2 ], \"c\\\" d\": \"\\\\\" , \"e\" : 1 }"), r#"{"a b":[1,2],"c\" d":"\\","e":1}"#);
+        assert_eq!(
+            compact("{ \"a b\" : [ 1,\n 2 ], \"c\\\" d\": \"\\\\\" , \"e\" : 1 }"),
+            r#"{"a b":[1,2],"c\" d":"\\","e":1}"#
+        );
     }
 }

@@ -83,7 +83,11 @@ fn leave(counts: &Mutex<HashMap<SlotId, usize>>, slot: &SlotId) {
     }
 }
 
-async fn upgrade(State(state): State<AgentState>, Extension(slot): Extension<SlotId>, upgrade: WebSocketUpgrade) -> Response {
+async fn upgrade(
+    State(state): State<AgentState>,
+    Extension(slot): Extension<SlotId>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
     let AgentState { context, tasks, stop } = state;
     upgrade
         .protocols([AGENT_PROTOCOL])

@@ -20,7 +20,8 @@ pub async fn tag(mut request: Request, next: Next) -> Response {
     let _ = getrandom::fill(&mut bytes);
     let id = format!("req_{}", hex::encode(bytes));
     request.extensions_mut().insert(RequestId(id.clone()));
-    let span = tracing::debug_span!("request", request.id = %id, method = %request.method(), path = %request.uri().path());
+    let span =
+        tracing::debug_span!("request", request.id = %id, method = %request.method(), path = %request.uri().path());
     let mut response = next.run(request).instrument(span).await;
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HEADER, value);

@@ -128,7 +128,7 @@ async fn greet(
         Ok(actor) => router.layer(axum::Extension(AdminPeer(actor))),
         Err(refusal) => {
             tracing::warn!(error = %refusal, "refused on the admin socket");
-            super::agentbot::refuse_all(refusal)
+            super::agentbot::refuse_all(&refusal)
         }
     };
     connection(stream, router, header_timeout, stop).await;

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::context::Context;
-use super::observe::{Memory, Record};
 use super::exit::{backoff, cause, fingerprint};
-use super::plan::{Container, Step, Why};
+use super::observe::{Memory, Record};
 use super::operation;
+use super::plan::{Container, Step, Why};
 use crate::engine::{Engine, Facts, Observed};
 use crate::error::{Error, Result};
 use crate::events::{about, kind};

@@ -134,8 +134,11 @@ fn image(text: &str) -> Result<String> {
         && !text.contains("..")
         && !text.contains("//");
     if !formed {
-        return Err(Error::invalid("image", format!("is not an image reference or id of at most {MAX_IMAGE} characters"))
-            .hint("for example `my/agent:1` or `sha256:…`"));
+        return Err(Error::invalid(
+            "image",
+            format!("is not an image reference or id of at most {MAX_IMAGE} characters"),
+        )
+        .hint("for example `my/agent:1` or `sha256:…`"));
     }
     Ok(text.to_owned())
 }
@@ -150,7 +153,10 @@ fn free_form(request: &ProvisionRequest) -> Result<String> {
     }
     let text = config.to_string();
     if text.len() > MAX_CONFIG {
-        return Err(Error::new(Code::TooLarge, format!("config: {} bytes are over the limit of {MAX_CONFIG}", text.len())));
+        return Err(Error::new(
+            Code::TooLarge,
+            format!("config: {} bytes are over the limit of {MAX_CONFIG}", text.len()),
+        ));
     }
     Ok(text)
 }

@@ -26,7 +26,9 @@ pub fn findings(s: &Situation<'_>) -> Vec<String> {
             found.extend(drift.iter().map(|drift| {
                 format!("{} was changed: it is {} and should be {}", drift.field, drift.found, drift.wanted)
             }));
-            found.extend(observed.risky.iter().map(|risky| format!("the container has a power it must not have: {risky}")));
+            found.extend(
+                observed.risky.iter().map(|risky| format!("the container has a power it must not have: {risky}")),
+            );
         }
     }
     if s.container.is_alive() && !s.vitals.alive {

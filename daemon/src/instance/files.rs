@@ -92,8 +92,11 @@ async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io:
 fn refuse(what: &str, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            Error::new(Code::StorageFull, format!("{what}: the disk is full")).hint("free some space; it is tried again")
+            Error::new(Code::StorageFull, format!("{what}: the disk is full"))
+                .hint("free some space; it is tried again")
         }
-        _ => Error::new(Code::Internal, format!("{what}: {error}")).hint("look at owner and mode of the state directory"),
+        _ => {
+            Error::new(Code::Internal, format!("{what}: {error}")).hint("look at owner and mode of the state directory")
+        }
     }
 }

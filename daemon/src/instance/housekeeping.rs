@@ -47,8 +47,7 @@ impl Task for Housekeeping {
         let context = &self.0;
         let purged = purge_expired(context).await?;
         let config = context.config.load();
-        let (keys_before, events_before) =
-            (ago(config.events.idempotency_retention), ago(config.events.retention));
+        let (keys_before, events_before) = (ago(config.events.idempotency_retention), ago(config.events.retention));
         let keys = context.store.write(move |conn| idempotency::trim(conn, keys_before)).await?;
         let mut old = 0;
         loop {

@@ -22,9 +22,9 @@ pub fn steps_of(kind: OperationKind) -> &'static [&'static str] {
         OperationKind::Start => &["workspace", "socket", "start", "hello"],
         OperationKind::Stop => &["stop"],
         OperationKind::Restart => &["stop", "workspace", "socket", "start", "hello"],
-        OperationKind::Repair => &[
-            "diagnose", "stop", "remove", "image", "workspace", "socket", "create", "verify", "start", "hello",
-        ],
+        OperationKind::Repair => {
+            &["diagnose", "stop", "remove", "image", "workspace", "socket", "create", "verify", "start", "hello"]
+        }
         OperationKind::Delete => &["stop", "remove"],
         OperationKind::Purge => &["stop", "remove", "files"],
     }
@@ -206,8 +206,7 @@ mod tests {
 
     #[test]
     fn a_repair_reports_what_it_found_and_did() {
-        let mut operation =
-            new(OperationKind::Repair, &InstanceId::mint(), "a", &Actor::System, Timestamp::UNIX_EPOCH);
+        let mut operation = new(OperationKind::Repair, &InstanceId::mint(), "a", &Actor::System, Timestamp::UNIX_EPOCH);
         begin(&mut operation, "diagnose", Timestamp::UNIX_EPOCH);
         note(&mut operation, "diagnose", "the container is gone\nthe socket is closed".to_owned());
         begin(&mut operation, "create", Timestamp::UNIX_EPOCH);

@@ -183,7 +183,8 @@ impl Instances {
                     Error::conflict(format!("a `{}` cannot be cancelled", open.kind))
                         .hint("`start` or `undelete` brings the agent back afterwards")
                 })?;
-                let instance = instances::get(conn, &open.agent)?.ok_or_else(|| instances::missing(open.agent.as_str()))?;
+                let instance =
+                    instances::get(conn, &open.agent)?.ok_or_else(|| instances::missing(open.agent.as_str()))?;
                 let now = crate::store::now();
                 instances::wish(conn, &instance, &wish, now)?;
                 instances::settle_owed(conn, &instance.id)?;
@@ -258,7 +259,13 @@ impl Instances {
     ///
     /// # Errors
     /// `not_found`.
-    pub async fn wait(&self, actor: &Actor, id: &OperationId, limit: Duration, engine_needed: bool) -> Result<Operation> {
+    pub async fn wait(
+        &self,
+        actor: &Actor,
+        id: &OperationId,
+        limit: Duration,
+        engine_needed: bool,
+    ) -> Result<Operation> {
         let deadline = Instant::now() + limit;
         let mut news = self.context.events.subscribe();
         loop {
@@ -350,12 +357,7 @@ fn record(
     remember(conn, actor, operation, idempotency)
 }
 
-fn remember(
-    conn: &Connection,
-    actor: &Actor,
-    operation: &Operation,
-    idempotency: Option<&Idempotency>,
-) -> Result<()> {
+fn remember(conn: &Connection, actor: &Actor, operation: &Operation, idempotency: Option<&Idempotency>) -> Result<()> {
     let Some(Idempotency { key, request }) = idempotency else { return Ok(()) };
     idempotency::insert(conn, &actor.tenant(), &actor.to_string(), key, request, &operation.id)
 }
@@ -430,8 +432,9 @@ fn denied(why: Denied, instance: &Instance) -> Error {
     match why {
         Denied::Busy(kind) => Error::conflict(format!("`{kind}` of `{name}` is under way"))
             .hint("wait for it, or `stop` or `delete`, which always win"),
-        Denied::Deleted => Error::not_found("agent", name)
-            .hint(format!("it is deleted; `agentbotctl undelete {name}` brings it back")),
+        Denied::Deleted => {
+            Error::not_found("agent", name).hint(format!("it is deleted; `agentbotctl undelete {name}` brings it back"))
+        }
         Denied::NotDeleted => Error::conflict(format!("`{name}` is not deleted")),
     }
 }

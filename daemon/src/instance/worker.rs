@@ -185,13 +185,7 @@ async fn announce(
         .inspect(|_| context.events.publish())
 }
 
-fn write_phase(
-    conn: &Connection,
-    seen: &Instance,
-    phase: Phase,
-    reason: Option<&str>,
-    now: Timestamp,
-) -> Result<bool> {
+fn write_phase(conn: &Connection, seen: &Instance, phase: Phase, reason: Option<&str>, now: Timestamp) -> Result<bool> {
     let written = instances::set_phase(conn, seen, phase, reason, now)?;
     if written && phase != seen.phase {
         append(conn, &about(seen, kind::PHASE, phase_payload(seen, phase, reason)))?;
@@ -218,6 +212,9 @@ async fn rest(
     let mut progressed = false;
     if let Some(open) = &mut open {
         if is_reached(open.kind, seen.desired, phase) {
+            if phase == Phase::Running && operation::current(open) != Some("hello") {
+                operation::begin(open, "hello", now);
+            }
             operation::finish(open, now);
             ending = Some(operation::success(open, phase));
         } else if let Some(error) = hopeless(&seen, phase) {
@@ -264,13 +261,7 @@ async fn rest(
     Ok(written)
 }
 
-fn end(
-    conn: &Connection,
-    seen: &Instance,
-    operation: &Operation,
-    ending: &Ending,
-    now: Timestamp,
-) -> Result<()> {
+fn end(conn: &Connection, seen: &Instance, operation: &Operation, ending: &Ending, now: Timestamp) -> Result<()> {
     if operations::end(conn, operation, ending, now)? {
         let (status, error) = match ending {
             Ending::Succeeded(_) => (OperationStatus::Succeeded, None),
@@ -279,10 +270,7 @@ fn end(
         };
         tracing::info!(operation.id = %operation.id, operation.kind = %operation.kind, instance.id = %seen.id, %status, "operation ended");
         let payload = json!({"kind": operation.kind, "status": status, "error": error});
-        append(
-            conn,
-            &of_operation(&seen.tenant, &seen.id, &operation.id, &operation.actor, kind::ENDED, payload),
-        )?;
+        append(conn, &of_operation(&seen.tenant, &seen.id, &operation.id, &operation.actor, kind::ENDED, payload))?;
     }
     Ok(())
 }

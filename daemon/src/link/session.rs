@@ -180,9 +180,10 @@ mod tests {
     use futures_util::future;
     use tokio::sync::mpsc::{Receiver, Sender};
 
-
     /// A socket made of two queues: what the test sends is what the agent said.
-    fn wire() -> (Sender<Inbound>, Receiver<Outbound>, impl Stream<Item = Inbound> + Sink<Outbound, Error = ()> + Unpin + Send) {
+    fn wire()
+    -> (Sender<Inbound>, Receiver<Outbound>, impl Stream<Item = Inbound> + Sink<Outbound, Error = ()> + Unpin + Send)
+    {
         let (say, mut heard) = mpsc::channel::<Inbound>(16);
         let (tell, told) = mpsc::channel::<Outbound>(16);
         let stream = futures_util::stream::poll_fn(move |context| heard.poll_recv(context));
@@ -263,7 +264,9 @@ mod tests {
     #[tokio::test]
     async fn a_right_hello_is_welcomed() {
         let out = outcome(hello("right")).await;
-        assert!(matches!(&out[..], [Outbound::Text(text)] if text.contains(r#""ok":true"#) && text.contains("beat_ms")));
+        assert!(
+            matches!(&out[..], [Outbound::Text(text)] if text.contains(r#""ok":true"#) && text.contains("beat_ms"))
+        );
     }
 
     #[tokio::test]

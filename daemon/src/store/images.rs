@@ -11,8 +11,10 @@ use crate::error::Result;
 /// # Errors
 /// Storage errors.
 pub fn record(conn: &Connection, id: &str, reference: &str, now: Timestamp) -> Result<()> {
-    conn.prepare_cached("INSERT INTO images (id, reference, loaded_at) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING")?
-        .execute((id, reference, ms(now)))?;
+    conn.prepare_cached(
+        "INSERT INTO images (id, reference, loaded_at) VALUES (?1, ?2, ?3) ON CONFLICT (id) DO NOTHING",
+    )?
+    .execute((id, reference, ms(now)))?;
     Ok(())
 }
 

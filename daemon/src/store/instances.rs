@@ -295,7 +295,8 @@ pub struct Wish {
 /// Storage errors.
 pub fn wish(conn: &Connection, instance: &Instance, wish: &Wish, now: Timestamp) -> Result<()> {
     let deleted_at = if wish.desired.is_gone() { instance.deleted_at.or(Some(now)) } else { None };
-    let before = if wish.desired.is_gone() && !instance.desired.is_gone() { instance.desired } else { instance.desired_before };
+    let before =
+        if wish.desired.is_gone() && !instance.desired.is_gone() { instance.desired } else { instance.desired_before };
     conn.prepare_cached(
         "UPDATE instances SET desired = :desired, desired_before = :before,
              restart_wanted = restart_wanted + :restart, rebuild_wanted = rebuild_wanted + :rebuild,
@@ -326,7 +327,13 @@ pub fn revive(conn: &Connection, id: &InstanceId, name: &AgentName) -> Result<()
 ///
 /// # Errors
 /// Storage errors.
-pub fn set_phase(conn: &Connection, seen: &Instance, phase: Phase, reason: Option<&str>, now: Timestamp) -> Result<bool> {
+pub fn set_phase(
+    conn: &Connection,
+    seen: &Instance,
+    phase: Phase,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<bool> {
     let changed = conn
         .prepare_cached(
             "UPDATE instances SET phase = :phase, reason = :reason, updated_at = :now,
@@ -343,7 +350,12 @@ pub fn set_phase(conn: &Connection, seen: &Instance, phase: Phase, reason: Optio
 ///
 /// # Errors
 /// Storage errors.
-pub fn set_runtime(conn: &Connection, id: &InstanceId, version: Option<&str>, started_at: Option<Timestamp>) -> Result<()> {
+pub fn set_runtime(
+    conn: &Connection,
+    id: &InstanceId,
+    version: Option<&str>,
+    started_at: Option<Timestamp>,
+) -> Result<()> {
     conn.prepare_cached(
         "UPDATE instances SET runtime_version = coalesce(?2, runtime_version), started_at = coalesce(?3, started_at) WHERE id = ?1",
     )?
@@ -356,17 +368,28 @@ pub fn set_runtime(conn: &Connection, id: &InstanceId, version: Option<&str>, st
 ///
 /// # Errors
 /// Storage errors.
-pub fn note_exit(conn: &Connection, seen: &Instance, fingerprint: &str, crash: Option<&Crash>, now: Timestamp) -> Result<()> {
-    conn.prepare_cached("UPDATE instances SET exit_seen = ?2, restart_done = ?3 WHERE id = ?1")?
-        .execute((seen.id.as_str(), fingerprint, seen.restart.wanted))?;
+pub fn note_exit(
+    conn: &Connection,
+    seen: &Instance,
+    fingerprint: &str,
+    crash: Option<&Crash>,
+    now: Timestamp,
+) -> Result<()> {
+    conn.prepare_cached("UPDATE instances SET exit_seen = ?2, restart_done = ?3 WHERE id = ?1")?.execute((
+        seen.id.as_str(),
+        fingerprint,
+        seen.restart.wanted,
+    ))?;
     let Some(crash) = crash else { return Ok(()) };
     conn.prepare_cached(
         "UPDATE instances SET crashes = crashes + 1, crash_streak = crash_streak + 1, last_crash = ?2, next_start_at = ?3
          WHERE id = ?1",
     )?
     .execute((seen.id.as_str(), &crash.cause, ms(crash.next_start_at)))?;
-    conn.prepare_cached("INSERT INTO crashes (instance, tenant_id, at, cause, last_lines) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((seen.id.as_str(), seen.tenant.as_str(), ms(now), &crash.cause, &crash.last_lines))?;
+    conn.prepare_cached(
+        "INSERT INTO crashes (instance, tenant_id, at, cause, last_lines) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?
+    .execute((seen.id.as_str(), seen.tenant.as_str(), ms(now), &crash.cause, &crash.last_lines))?;
     // The newest hundred tell all there is to tell.
     conn.prepare_cached(
         "DELETE FROM crashes WHERE instance = ?1 AND rowid NOT IN
@@ -402,7 +425,8 @@ pub fn crashes_since(conn: &Connection, id: &InstanceId, since: Timestamp) -> Re
 /// # Errors
 /// Storage errors.
 pub fn forgive(conn: &Connection, id: &InstanceId) -> Result<()> {
-    conn.prepare_cached("UPDATE instances SET crash_streak = 0, next_start_at = NULL WHERE id = ?1")?.execute([id.as_str()])?;
+    conn.prepare_cached("UPDATE instances SET crash_streak = 0, next_start_at = NULL WHERE id = ?1")?
+        .execute([id.as_str()])?;
     Ok(())
 }
 
@@ -421,8 +445,11 @@ pub fn serve_restart(conn: &Connection, seen: &Instance) -> Result<()> {
 /// # Errors
 /// Storage errors.
 pub fn serve_rebuild(conn: &Connection, seen: &Instance) -> Result<()> {
-    conn.prepare_cached("UPDATE instances SET rebuild_done = ?2, restart_done = ?3 WHERE id = ?1")?
-        .execute((seen.id.as_str(), seen.rebuild.wanted, seen.restart.wanted))?;
+    conn.prepare_cached("UPDATE instances SET rebuild_done = ?2, restart_done = ?3 WHERE id = ?1")?.execute((
+        seen.id.as_str(),
+        seen.rebuild.wanted,
+        seen.restart.wanted,
+    ))?;
     Ok(())
 }
 
@@ -457,7 +484,9 @@ pub fn excuse_since(conn: &Connection, since: Timestamp) -> Result<()> {
 /// # Errors
 /// Storage errors.
 pub fn settle_owed(conn: &Connection, id: &InstanceId) -> Result<()> {
-    conn.prepare_cached("UPDATE instances SET restart_done = restart_wanted, rebuild_done = rebuild_wanted WHERE id = ?1")?
-        .execute([id.as_str()])?;
+    conn.prepare_cached(
+        "UPDATE instances SET restart_done = restart_wanted, rebuild_done = rebuild_wanted WHERE id = ?1",
+    )?
+    .execute([id.as_str()])?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Table `operations`: durable mutations with their steps. At most one of an instance is open.
 
-use agentbot_wire::{ApiError, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Step, StepStatus, TenantId};
+use agentbot_wire::{
+    ApiError, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Step, StepStatus, TenantId,
+};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
@@ -117,7 +119,9 @@ pub fn list(conn: &Connection, tenant: &TenantId, filter: &Filter) -> Result<Vec
 /// # Errors
 /// Storage errors.
 pub fn count_open(conn: &Connection) -> Result<usize> {
-    Ok(conn.prepare_cached("SELECT count(*) FROM operations WHERE ended_at IS NULL")?.query_row([], |row| row.get(0))?)
+    Ok(conn
+        .prepare_cached("SELECT count(*) FROM operations WHERE ended_at IS NULL")?
+        .query_row([], |row| row.get(0))?)
 }
 
 /// Writes how far an open operation is. One that has ended stays as it is; says whether it was open.
@@ -126,7 +130,9 @@ pub fn count_open(conn: &Connection) -> Result<usize> {
 /// Storage errors.
 pub fn save_progress(conn: &Connection, operation: &Operation, now: Timestamp) -> Result<bool> {
     let changed = conn
-        .prepare_cached("UPDATE operations SET status = ?2, steps = ?3, updated_at = ?4 WHERE id = ?1 AND ended_at IS NULL")?
+        .prepare_cached(
+            "UPDATE operations SET status = ?2, steps = ?3, updated_at = ?4 WHERE id = ?1 AND ended_at IS NULL",
+        )?
         .execute((operation.id.as_str(), operation.status.as_str(), text(&operation.steps)?, ms(now)))?;
     Ok(changed == 1)
 }

@@ -36,7 +36,8 @@ impl Slot {
     }
 }
 
-pub(super) const COLUMNS: &str = "s.id AS slot_id, s.uid, s.container_gen, s.workspace_gen, s.container_id, s.image_id, s.workspace_made";
+pub(super) const COLUMNS: &str =
+    "s.id AS slot_id, s.uid, s.container_gen, s.workspace_gen, s.container_id, s.image_id, s.workspace_made";
 
 pub(super) fn from_row(row: &Row<'_>) -> Result<Slot> {
     Ok(Slot {

@@ -13,6 +13,8 @@ pub enum Call {
     ImageId,
     /// `load_image`.
     LoadImage,
+    /// `remove_image`.
+    RemoveImage,
     /// `list`.
     List,
     /// `inspect`.

@@ -29,7 +29,12 @@ async fn agents(state: &State, caller: &Caller, deleted: bool) -> Result<AgentLi
 }
 
 /// `GET /api/agents`.
-pub async fn list(From(state): From<State>, caller: Caller, Tag(tag): Tag, Params(which): Params<Which>) -> Result<Response, Refusal> {
+pub async fn list(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Params(which): Params<Which>,
+) -> Result<Response, Refusal> {
     let list = agents(&state, &caller, which.deleted).await.map_err(|error| Refusal::new(error, tag))?;
     Ok(with_status(list))
 }
@@ -41,7 +46,12 @@ pub async fn provisioned(From(state): From<State>, caller: Caller, Tag(tag): Tag
 }
 
 /// `GET /api/agents/:id`.
-pub async fn show(From(state): From<State>, caller: Caller, Tag(tag): Tag, Agent(agent): Agent) -> Result<Response, Refusal> {
+pub async fn show(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Agent(agent): Agent,
+) -> Result<Response, Refusal> {
     let view = state.instances.view(&caller.0, &agent).await.map_err(|error| Refusal::new(error, tag))?;
     Ok(with_status(json!({"agent": {
         "id": view.id,

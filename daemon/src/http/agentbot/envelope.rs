@@ -29,7 +29,8 @@ impl Refusal {
     /// Of something that was accepted and then failed.
     #[must_use]
     pub fn of_operation(operation: Operation, request: Option<RequestId>) -> Self {
-        let error = operation.error.clone().map_or_else(|| Error::internal("an operation failed without a cause"), Error::from);
+        let error =
+            operation.error.clone().map_or_else(|| Error::internal("an operation failed without a cause"), Error::from);
         Self { error, request, operation: Some(Box::new(operation)) }
     }
 }

@@ -15,12 +15,22 @@ use crate::http::request_id::RequestId;
 use crate::instance::{Ask, Idempotency};
 
 /// `GET /api/instance/:id`.
-pub async fn show(From(state): From<State>, caller: Caller, Tag(tag): Tag, Agent(agent): Agent) -> Result<Response, Refusal> {
+pub async fn show(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Agent(agent): Agent,
+) -> Result<Response, Refusal> {
     state.instances.view(&caller.0, &agent).await.map(ok).map_err(|error| Refusal::new(error, tag))
 }
 
 /// `GET /api/instance/:id/token`.
-pub async fn token(From(state): From<State>, caller: Caller, Tag(tag): Tag, Agent(agent): Agent) -> Result<Response, Refusal> {
+pub async fn token(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Agent(agent): Agent,
+) -> Result<Response, Refusal> {
     let token = state.instances.token(&caller.0, &agent).await.map_err(|error| Refusal::new(error, tag))?;
     Ok(ok(TokenReply { token: token.expose().clone() }))
 }

@@ -67,7 +67,7 @@ pub async fn method_not_allowed(request: Request) -> Response {
 }
 
 /// A router that answers everything with one refusal.
-pub fn refuse_all(error: Error) -> Router {
+pub fn refuse_all(error: &Error) -> Router {
     let error = error.to_api();
     let answer = move |id: Option<Extension<RequestId>>| {
         let error = Error::from(error.clone());

@@ -45,7 +45,12 @@ fn id(text: &str, tag: Option<&RequestId>) -> Result<OperationId, Refusal> {
 }
 
 /// `GET /api/operations`.
-pub async fn list(From(state): From<State>, caller: Caller, Tag(tag): Tag, Params(which): Params<Which>) -> Result<Response, Refusal> {
+pub async fn list(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Params(which): Params<Which>,
+) -> Result<Response, Refusal> {
     let limit = which.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(Refusal::new(Error::invalid("limit", format!("is not between 1 and {MAX_PAGE}")), tag));
@@ -56,7 +61,12 @@ pub async fn list(From(state): From<State>, caller: Caller, Tag(tag): Tag, Param
 }
 
 /// `GET /api/operations/:id`.
-pub async fn show(From(state): From<State>, caller: Caller, Tag(tag): Tag, Path(text): Path<String>) -> Result<Response, Refusal> {
+pub async fn show(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Path(text): Path<String>,
+) -> Result<Response, Refusal> {
     let id = id(&text, tag.as_ref())?;
     state.instances.operation(&caller.0, &id).await.map(ok).map_err(|error| Refusal::new(error, tag))
 }
@@ -74,7 +84,10 @@ pub async fn wait(
         None => state.config.load().limits.operation_wait,
         Some(seconds) if (0.0..=MAX_WAIT).contains(&seconds) => Duration::from_secs_f64(seconds),
         Some(_) => {
-            return Err(Refusal::new(Error::invalid("timeout", format!("is not between 0 and {MAX_WAIT} seconds")), tag));
+            return Err(Refusal::new(
+                Error::invalid("timeout", format!("is not between 0 and {MAX_WAIT} seconds")),
+                tag,
+            ));
         }
     };
     state.instances.wait(&caller.0, &id, limit, false).await.map(ok).map_err(|error| Refusal::new(error, tag))
