@@ -25,7 +25,7 @@ pub async fn agents(daemon: &mut Daemon, setup: Setup) {
     daemon.restart_with(|_| setup).await;
     daemon.look_at(agentbot_tests::Engine::of_machine());
     daemon.quiet().await;
-    assert_eq!(daemon.agents().await.count, KNOWN);
+    assert_eq!(daemon.agents().await.len(), KNOWN);
 }
 
 pub async fn start_to_first_answer(daemon: &mut Daemon, table: &mut Table) {

@@ -20,7 +20,7 @@ impl Daemon {
         let status = self.status().await;
         assert_eq!(status.safe_mode, None, "safe mode");
         let mut views: BTreeMap<String, InstanceView> = BTreeMap::new();
-        for entry in self.agents().await.agents {
+        for entry in self.agents().await {
             let view: InstanceView = self.get(&format!("/api/instance/{}", entry.id)).await.expect(200).json();
             let (slot, name) = (view.slot.to_string(), view.name.clone());
             assert!(views.insert(slot.clone(), view).is_none(), "two agents in slot {slot}, one of them {name}");

@@ -62,7 +62,8 @@ impl Setup {
     pub fn uids(self, count: u32) -> Self {
         let room = LAST_UID - FIRST_UID + 1 - count;
         let first = FIRST_UID + NEXT_UID.fetch_add(count, Ordering::Relaxed) % room;
-        self.set("slots.uid_range", &format!("[{first}, {}]", first + count - 1))
+        let slots = self.set("slots.max", &count.to_string());
+        slots.set("slots.uid_range", &format!("[{first}, {}]", first + count - 1))
     }
 
     /// With this variable in the environment.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agentbot_wire::{
-    AgentList, ContainerView, InstanceView, LifecycleReply, Operation, OperationId, OperationList, OperationStatus,
-    Phase, ProvisionReply,
+    AgentEntry, AgentList, ContainerView, InstanceView, LifecycleReply, Operation, OperationId, OperationList,
+    OperationStatus, Phase, ProvisionReply,
 };
 use serde_json::{Value, json};
 
@@ -50,12 +50,18 @@ impl Daemon {
         self.get(&format!("/api/instance/{name}")).await.expect(200).json()
     }
 
-    /// Every agent, deleted ones too.
+    /// Every agent: those that live by name, then the deleted ones.
     ///
     /// # Panics
-    /// When the list is not answered.
-    pub async fn agents(&self) -> AgentList {
-        self.get("/api/agents?deleted=true").await.expect(200).json()
+    /// When a list is not answered, or miscounts.
+    pub async fn agents(&self) -> Vec<AgentEntry> {
+        let mut all = Vec::new();
+        for path in ["/api/agents", "/api/agents?deleted=true"] {
+            let list: AgentList = self.get(path).await.expect(200).json();
+            assert_eq!(list.count, list.agents.len(), "{path} counts what it lists");
+            all.extend(list.agents);
+        }
+        all
     }
 
     /// Waits for a phase.

@@ -37,7 +37,7 @@ async fn the_daily_verbs_work_from_provision_to_purge() {
         assert!(!output.stdout.is_empty() || !output.stderr.is_empty(), "{arguments:?} says what it did");
     }
 
-    assert_eq!(daemon.agents().await.count, 0);
+    assert_eq!(daemon.agents().await.len(), 0);
     daemon.nothing_left().await;
     daemon.finish().await;
 }

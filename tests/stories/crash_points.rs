@@ -25,12 +25,23 @@ fn there_are_at_least_twelve_points_and_some_in_each_kind() {
     assert!(kinds.iter().map(|kind| points(kind).len()).sum::<usize>() >= 12);
 }
 
+/// The one point before the operation is committed: whoever asked was never answered, and nothing has changed.
+fn is_before_commit(point: &str) -> bool {
+    point.ends_with(".accept.before")
+}
+
 /// What leads up to an operation, the operation, and what must be true once the daemon is back.
 struct Plot {
     kind: &'static str,
-    before: &'static [&'static str],
+    before: Before,
     call: fn(&str) -> Call,
     after: Phase,
+}
+
+enum Before {
+    Running,
+    Stopped,
+    Deleted,
 }
 
 async fn survive(plot: Plot) {
@@ -42,8 +53,10 @@ async fn survive(plot: Plot) {
         if plot.kind != "provision" {
             daemon.running(&name).await;
         }
-        for verb in plot.before {
-            daemon.act(&name, verb).await;
+        match plot.before {
+            Before::Running => {}
+            Before::Stopped => drop(daemon.act(&name, "stop").await),
+            Before::Deleted => drop(daemon.delete_agent(&name).await),
         }
         daemon.kill9().await;
         daemon.restart_with(|setup| setup.fail_at(point)).await;
@@ -55,10 +68,17 @@ async fn survive(plot: Plot) {
         daemon.restart_with(Setup::without_faults).await;
 
         daemon.quiet().await;
-        daemon.wait_phase(&name, plot.after, DEATH).await;
+        let committed = !is_before_commit(point);
+        let exists = daemon.get(&format!("/api/instance/{name}")).await.status == 200;
+        assert_eq!(exists, committed || plot.kind != "provision", "{point}");
+        if committed {
+            daemon.wait_phase(&name, plot.after, DEATH).await;
+        }
         daemon.invariants().await;
         assert_eq!(daemon.started_at(WITNESS).await, witnessed, "{point} restarted a bystander");
-        daemon.purge(&name).await;
+        if exists {
+            daemon.purge(&name).await;
+        }
     }
     daemon.finish().await;
 }
@@ -66,37 +86,43 @@ async fn survive(plot: Plot) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provision_survives_the_daemons_death_at_every_point() {
     let call = |name: &str| Call::post("/api/agents/provision").json(&json!({ "name": name }));
-    survive(Plot { kind: "provision", before: &[], call, after: Phase::Running }).await;
+    survive(Plot { kind: "provision", before: Before::Running, call, after: Phase::Running }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_survives_the_daemons_death_at_every_point() {
     let call = |name: &str| Call::post(format!("/api/instance/{name}/start"));
-    survive(Plot { kind: "start", before: &["stop"], call, after: Phase::Running }).await;
+    survive(Plot { kind: "start", before: Before::Stopped, call, after: Phase::Running }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_survives_the_daemons_death_at_every_point() {
     let call = |name: &str| Call::post(format!("/api/instance/{name}/stop"));
-    survive(Plot { kind: "stop", before: &[], call, after: Phase::Stopped }).await;
+    survive(Plot { kind: "stop", before: Before::Running, call, after: Phase::Stopped }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_survives_the_daemons_death_at_every_point() {
     let call = |name: &str| Call::post(format!("/api/instance/{name}/restart"));
-    survive(Plot { kind: "restart", before: &[], call, after: Phase::Running }).await;
+    survive(Plot { kind: "restart", before: Before::Running, call, after: Phase::Running }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repair_survives_the_daemons_death_at_every_point() {
     let call = |name: &str| Call::post(format!("/api/instance/{name}/repair"));
-    survive(Plot { kind: "repair", before: &[], call, after: Phase::Running }).await;
+    survive(Plot { kind: "repair", before: Before::Running, call, after: Phase::Running }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_survives_the_daemons_death_at_every_point() {
     let call = |name: &str| Call::delete(format!("/api/instance/{name}"));
-    survive(Plot { kind: "delete", before: &[], call, after: Phase::Deleted }).await;
+    survive(Plot { kind: "delete", before: Before::Running, call, after: Phase::Deleted }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undelete_survives_the_daemons_death_at_every_point() {
+    let call = |name: &str| Call::post(format!("/api/instance/{name}/undelete"));
+    survive(Plot { kind: "undelete", before: Before::Deleted, call, after: Phase::Running }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,6 +142,9 @@ async fn a_purge_survives_the_daemons_death_at_every_point() {
         daemon.restart_with(Setup::without_faults).await;
 
         daemon.quiet().await;
+        if is_before_commit(point) {
+            daemon.purge(&name).await;
+        }
         daemon.get(&format!("/api/instance/{name}")).await.expect_error(404, "not_found");
         assert_eq!(daemon.started_at(WITNESS).await, witnessed, "{point} restarted a bystander");
     }

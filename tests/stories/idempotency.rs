@@ -19,7 +19,7 @@ async fn sixty_four_equal_requests_at_once_make_one_agent() {
     let accepted: Vec<ProvisionReply> = replies.into_iter().map(|reply| reply.expect(201).json()).collect();
     assert!(accepted.iter().all(|reply| reply.operation.id == accepted[0].operation.id));
     assert!(accepted.iter().all(|reply| reply.agent.id == accepted[0].agent.id));
-    assert_eq!(daemon.agents().await.count, 1);
+    assert_eq!(daemon.agents().await.len(), 1);
     daemon.wait_phase("helper", Phase::Running, Duration::from_secs(60)).await;
     daemon.finish().await;
 }
@@ -32,7 +32,7 @@ async fn a_key_with_another_request_is_refused_and_changes_nothing() {
     let reply = daemon.call(provision("the-key", "other")).await;
 
     reply.expect_error(422, "idempotency_mismatch");
-    assert_eq!(daemon.agents().await.count, 1);
+    assert_eq!(daemon.agents().await.len(), 1);
     daemon.finish().await;
 }
 

@@ -16,7 +16,7 @@ async fn ten_agents_asked_for_at_once_all_run() {
     join_all(names.iter().map(|name| daemon.provision(name))).await;
 
     join_all(names.iter().map(|name| daemon.wait_phase(name, Phase::Running, SOON * 2))).await;
-    assert_eq!(daemon.agents().await.count, 10);
+    assert_eq!(daemon.agents().await.len(), 10);
     daemon.finish().await;
 }
 
@@ -131,7 +131,7 @@ async fn a_deleted_agent_comes_back_with_its_workspace() {
     daemon.delete_agent("helper").await;
     assert!(daemon.engine().inspect(&view.container.unwrap().id).await.is_none());
     assert_eq!(daemon.get("/api/agents").await.value()["count"], 0);
-    assert_eq!(daemon.agents().await.agents[0].status, Phase::Deleted);
+    assert_eq!(daemon.agents().await[0].status, Phase::Deleted);
     daemon.act("helper", "undelete").await;
 
     let back = daemon.wait_phase("helper", Phase::Running, SOON).await;
@@ -166,7 +166,7 @@ async fn purge_leaves_nothing() {
     daemon.purge("first").await;
     daemon.purge("second").await;
 
-    assert_eq!(daemon.agents().await.count, 0);
+    assert_eq!(daemon.agents().await.len(), 0);
     daemon.nothing_left().await;
     daemon.get("/api/instance/first").await.expect_error(404, "not_found");
     daemon.finish().await;

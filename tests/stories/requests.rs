@@ -29,7 +29,7 @@ fn names(reply: &Reply, field: &str) {
 }
 
 async fn nothing_was_made(daemon: &Daemon) {
-    assert_eq!(daemon.agents().await.count, 0);
+    assert_eq!(daemon.agents().await.len(), 0);
     assert!(daemon.operations().await.is_empty());
     daemon.nothing_left().await;
 }
@@ -78,7 +78,7 @@ async fn the_longest_and_the_shortest_name_pass_and_a_name_is_taken_once() {
     let again = daemon.try_provision(&json!({ "name": "a" })).await;
 
     again.expect_error(409, "conflict");
-    assert_eq!(daemon.agents().await.count, 2);
+    assert_eq!(daemon.agents().await.len(), 2);
     daemon.finish().await;
 }
 
@@ -158,7 +158,7 @@ async fn a_configuration_has_its_largest_size() {
 
     assert!(matches!(over.status, 400 | 413), "{over}");
     fits.expect(201);
-    assert_eq!(daemon.agents().await.count, 1);
+    assert_eq!(daemon.agents().await.len(), 1);
     daemon.wait_phase("fits", Phase::Running, Duration::from_secs(60)).await;
     daemon.finish().await;
 }

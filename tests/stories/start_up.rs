@@ -136,7 +136,7 @@ async fn a_disk_that_fills_up_refuses_new_agents_and_loses_no_old_one() {
     daemon.get("/api/health").await.expect(200);
     assert_eq!(daemon.agent("helper").await.phase, Phase::Running);
     std::fs::remove_file(filler).unwrap();
-    assert_eq!(daemon.agents().await.count, accepted.len() + 1, "what was accepted is there, what was refused is not");
+    assert_eq!(daemon.agents().await.len(), accepted.len() + 1, "what was accepted is there, what was refused is not");
     for name in &accepted {
         daemon.purge(name).await;
     }
