@@ -50,8 +50,7 @@ pub fn agent_archive(binary: &[u8], version: &str, architecture: &str) -> Archiv
     let digest = sha256(config.as_bytes());
     let config_name = format!("{digest}.json");
     let reference = format!("{REPOSITORY}:{version}");
-    let manifest =
-        json!([{ "Config": config_name, "RepoTags": [reference], "Layers": ["layer.tar"] }]).to_string();
+    let manifest = json!([{ "Config": config_name, "RepoTags": [reference], "Layers": ["layer.tar"] }]).to_string();
     let bytes = tar(|archive| {
         file(archive, "manifest.json", manifest.as_bytes(), 0o644)?;
         file(archive, &config_name, config.as_bytes(), 0o644)?;

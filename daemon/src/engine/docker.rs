@@ -140,9 +140,12 @@ impl Docker {
     ) -> Result<T, Refusal> {
         let place = tokio::time::timeout(limit, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else {
-            return Err(Error::new(Code::Busy, format!("the engine was busy with other work for {limit:?}; `{call}` waits"))
-                .hint("it is tried again; `[engine] parallel` says how much the engine is asked to do at once")
-                .into());
+            return Err(Error::new(
+                Code::Busy,
+                format!("the engine was busy with other work for {limit:?}; `{call}` waits"),
+            )
+            .hint("it is tried again; `[engine] parallel` says how much the engine is asked to do at once")
+            .into());
         };
         self.within(call, limit, answer).await
     }

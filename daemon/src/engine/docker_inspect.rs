@@ -170,7 +170,8 @@ fn risky(reply: &ContainerInspectResponse, default_runtime: &str) -> Vec<String>
             note(field, value);
         }
     }
-    if let Some(runtime) = host.runtime.as_deref().filter(|runtime| !runtime.is_empty() && *runtime != default_runtime) {
+    if let Some(runtime) = host.runtime.as_deref().filter(|runtime| !runtime.is_empty() && *runtime != default_runtime)
+    {
         note("Runtime", &runtime);
     }
     for (field, paths) in [("MaskedPaths", &host.masked_paths), ("ReadonlyPaths", &host.readonly_paths)] {
@@ -253,7 +254,7 @@ mod tests {
 
     fn recorded() -> Value {
         let mut reply: Value = serde_json::from_str(include_str!("samples/inspect.json")).unwrap();
-        reply["HostConfig"]["SecurityOpt"][1] = format!("seccomp={}", *super::super::harden::SECCOMP).into();
+        reply["HostConfig"]["SecurityOpt"][1] = format!("seccomp={}", *super::super::seccomp::SECCOMP).into();
         reply
     }
 
@@ -309,7 +310,11 @@ mod tests {
             (&["HostConfig", "CpuRealtimeRuntime"], json!(5), "CpuRealtimeRuntime: 5"),
             (&["AppArmorProfile"], json!("unconfined"), "AppArmorProfile: unconfined"),
             (&["NetworkSettings", "Networks"], json!({"none": {}, "bridge": {}}), "Networks: bridge"),
-            (&["Mounts"], json!([{"Type": "volume", "Source": "/v", "Destination": "/data", "RW": true}]), "Mounts: /data"),
+            (
+                &["Mounts"],
+                json!([{"Type": "volume", "Source": "/v", "Destination": "/data", "RW": true}]),
+                "Mounts: /data",
+            ),
         ];
         for (path, value, expected) in cases {
             let mut reply = recorded();
@@ -331,7 +336,7 @@ mod tests {
         assert_eq!(read(reply).risky, ["Mounts: /run/agentbot"]);
     }
 
-    fn exit_of(state: Value) -> Option<Exit> {
+    fn exit_of(state: &Value) -> Option<Exit> {
         read(json!({"Id": "1", "State": state})).exit
     }
 
@@ -339,11 +344,11 @@ mod tests {
     fn how_it_ended_is_told_only_when_it_has_ended() {
         let never = "0001-01-01T00:00:00Z";
         let once = "2026-01-01T00:00:00Z";
-        assert_eq!(exit_of(json!({"Status": "created", "ExitCode": 0, "FinishedAt": never})), None);
-        assert_eq!(exit_of(json!({"Status": "running", "ExitCode": 0, "FinishedAt": once})), None);
-        let killed = exit_of(json!({"Status": "exited", "ExitCode": 137, "OOMKilled": true, "FinishedAt": once}));
+        assert_eq!(exit_of(&json!({"Status": "created", "ExitCode": 0, "FinishedAt": never})), None);
+        assert_eq!(exit_of(&json!({"Status": "running", "ExitCode": 0, "FinishedAt": once})), None);
+        let killed = exit_of(&json!({"Status": "exited", "ExitCode": 137, "OOMKilled": true, "FinishedAt": once}));
         assert!(killed.is_some_and(|exit| exit.code == 137 && exit.oom_killed && exit.finished_at.is_some()));
-        let failed = exit_of(json!({"Status": "created", "ExitCode": 127, "Error": "no\nsuch", "FinishedAt": never}));
+        let failed = exit_of(&json!({"Status": "created", "ExitCode": 127, "Error": "no\nsuch", "FinishedAt": never}));
         assert_eq!(failed.and_then(|exit| exit.error).as_deref(), Some("no such"));
     }
 

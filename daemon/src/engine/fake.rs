@@ -11,8 +11,8 @@ use std::time::Duration;
 use agentbot_wire::Code;
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{self, BoxStream};
 use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::Instant;
@@ -259,11 +259,10 @@ impl Fake {
             act(&mut state)?
         };
         match fault {
-            Some(Fault::LoseReply) => Err(Error::new(
-                Code::EngineUnavailable,
-                format!("the engine broke off while answering `{call}`"),
-            )
-            .hint("what it did is looked up before anything is tried again")),
+            Some(Fault::LoseReply) => {
+                Err(Error::new(Code::EngineUnavailable, format!("the engine broke off while answering `{call}`"))
+                    .hint("what it did is looked up before anything is tried again"))
+            }
             Some(Fault::HangAfter) => {
                 tokio::time::timeout(deadline, pending()).await.unwrap_or_else(|_| Err(late(call, deadline)))
             }
@@ -342,7 +341,8 @@ impl Engine for Fake {
 
     async fn image_id(&self, reference: &str) -> Result<Option<String>> {
         self.call(Call::ImageId, reference, |state| {
-            let fits = |(id, names): (&String, &Vec<String>)| id == reference || names.iter().any(|name| name == reference);
+            let fits =
+                |(id, names): (&String, &Vec<String>)| id == reference || names.iter().any(|name| name == reference);
             Ok(state.images.iter().find(|image| fits(*image)).map(|(id, _)| id.clone()))
         })
         .await

@@ -288,4 +288,5 @@ pub mod fake;
 pub mod harden;
 #[cfg(test)]
 mod sample;
+pub mod seccomp;
 pub mod tail;

@@ -223,7 +223,8 @@ async fn an_id_that_leads_elsewhere_never_reaches_the_engine() {
 
 #[tokio::test]
 async fn an_image_the_engine_will_not_load_is_refused_in_its_words() {
-    let script = vec![("/images/load", Reply::Json(200, r#"{"errorDetail": {"message": "bad layer"}, "error": "bad layer"}"#))];
+    let script =
+        vec![("/images/load", Reply::Json(200, r#"{"errorDetail": {"message": "bad layer"}, "error": "bad layer"}"#))];
     let error = engine(1, script).docker.load_image(Bytes::from_static(b"x")).await.unwrap_err();
     assert_eq!(error.code(), Code::EngineRefused);
     assert!(error.message().contains("bad layer"));
@@ -231,7 +232,8 @@ async fn an_image_the_engine_will_not_load_is_refused_in_its_words() {
 
 #[tokio::test]
 async fn events_come_with_connected_first_and_the_next_stream_goes_on_where_the_last_one_ended() {
-    let event = r#"{"Type":"container","Action":"die","Actor":{"ID":"abc","Attributes":{}},"timeNano":1900000000000000000}"#;
+    let event =
+        r#"{"Type":"container","Action":"die","Actor":{"ID":"abc","Attributes":{}},"timeNano":1900000000000000000}"#;
     let engine = engine(1, vec![("/_ping", Reply::Json(200, "OK")), ("/events", Reply::Json(200, event))]);
     let mut events = engine.docker.clone().events("d");
     let mut seen = Vec::new();
