@@ -14,6 +14,7 @@ use agentbotd::engine::{ContainerSpec, Engine, EngineEvent, Facts, Observed, Own
 use bollard::query_parameters::RemoveImageOptions;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use tokio::task::JoinError;
 
 const SOCKET: &str = "/var/run/docker.sock";
 const GRACE: Duration = Duration::from_secs(5);
@@ -241,18 +242,19 @@ async fn contract(world: &World) {
 }
 
 /// Runs the stories, then removes what they made, also when one fails.
-async fn tidily(world: Arc<World>, stories: impl Future<Output = ()> + Send + 'static) {
+async fn tidily(world: &World, stories: impl Future<Output = ()> + Send + 'static) -> Result<(), JoinError> {
     let mut running = tokio::task::JoinSet::new();
     running.spawn(stories);
     let outcome = running.join_next().await.unwrap();
     world.sweep().await;
-    outcome.unwrap();
+    outcome
 }
 
 #[tokio::test]
 async fn the_fake_engine_keeps_the_contract() {
     let world = Arc::new(World::new(Arc::new(Fake::default()), b"agent").await);
-    tidily(world.clone(), async move { contract(&world).await }).await;
+    let told = world.clone();
+    tidily(&world, async move { contract(&told).await }).await.unwrap();
 }
 
 #[tokio::test]
@@ -261,7 +263,7 @@ async fn docker_keeps_the_contract() {
     let engine = Arc::new(Docker::connect(Path::new(SOCKET), Timeouts::default(), 4));
     let world = Arc::new(World::new(engine, &binary).await);
     let told = world.clone();
-    tidily(world.clone(), async move {
+    let outcome = tidily(&world, async move {
         contract(&told).await;
         a_workspace_that_is_missing_stops_the_start_and_says_so(&told).await;
     })
@@ -269,4 +271,5 @@ async fn docker_keeps_the_contract() {
     let docker = bollard::Docker::connect_with_unix_defaults().unwrap();
     // Another test may use the same image: then the engine only drops this name of it.
     let _ = docker.remove_image(&world.image.reference, None::<RemoveImageOptions>, None).await;
+    outcome.unwrap();
 }
