@@ -1,5 +1,8 @@
 //! What every engine must do, told once and run on the fake engine and on Docker.
 
+// The stories are functions that tests call: lints do not see that they are tests themselves.
+#![allow(clippy::unwrap_used)]
+
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,6 +14,7 @@ use agentbotd::engine::docker::{Docker, Timeouts};
 use agentbotd::engine::fake::Fake;
 use agentbotd::engine::harden::{drift, harden};
 use agentbotd::engine::{ContainerSpec, Engine, EngineEvent, Facts, Observed, OwnerLabels, RunState};
+use bollard::models::ContainerUpdateBody;
 use bollard::query_parameters::RemoveImageOptions;
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -229,6 +233,22 @@ async fn a_workspace_that_is_missing_stops_the_start_and_says_so(world: &World) 
     assert!(!gone.exists());
 }
 
+async fn what_somebody_does_by_hand_is_seen(world: &World) {
+    let by_hand = bollard::Docker::connect_with_unix_defaults().unwrap();
+    let (spec, id) = world.make_running().await;
+    by_hand.pause_container(&id).await.unwrap();
+    assert_eq!(world.look(&id).await.state, RunState::Paused);
+    world.engine.unpause(&id).await.unwrap();
+    assert_eq!(world.look(&id).await.state, RunState::Running);
+    let more = ContainerUpdateBody { pids_limit: Some(99), cpu_shares: Some(1024), ..Default::default() };
+    by_hand.update_container(&id, more).await.unwrap();
+    let drifts = drift(&harden(&spec, &world.facts), &world.look(&id).await.hardening, &world.facts);
+    assert_eq!(drifts.iter().map(|drift| drift.field.as_str()).collect::<Vec<_>>(), ["cpu_shares", "pids"]);
+    by_hand.pause_container(&id).await.unwrap();
+    world.engine.stop(&id, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(world.look(&id).await.state, RunState::Exited);
+}
+
 async fn contract(world: &World) {
     an_image_is_found_by_reference_and_by_id(world).await;
     what_is_created_is_as_hardened_as_asked_for(world).await;
@@ -266,6 +286,7 @@ async fn docker_keeps_the_contract() {
     let outcome = tidily(&world, async move {
         contract(&told).await;
         a_workspace_that_is_missing_stops_the_start_and_says_so(&told).await;
+        what_somebody_does_by_hand_is_seen(&told).await;
     })
     .await;
     let docker = bollard::Docker::connect_with_unix_defaults().unwrap();
