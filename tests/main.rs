@@ -3,5 +3,6 @@
 // A story fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod engine_contract;
 mod import_order;
 mod stories;

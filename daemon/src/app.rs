@@ -215,7 +215,8 @@ fn docker(socket: &Path, config: &Config) -> Docker {
     let engine = &config.engine;
     let timeouts = Timeouts {
         quick: engine.call_timeout,
-        act: engine.create_timeout.max(engine.start_timeout),
+        create: engine.create_timeout,
+        start: engine.start_timeout,
         load: engine.load_timeout,
     };
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);

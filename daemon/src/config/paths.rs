@@ -13,9 +13,9 @@ const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
 /// What the longest path of an agent's socket adds to the state directory: the slot, its socket directory, and the name
 /// under which a socket is bound before it is renamed.
-const UNDER_STATE: &str = "/slots/slt_00000000000000000000000000/run/agentbot.sock.new";
+const UNDER_STATE: &str = "/slots/slt_00000000000000000000000000/run/agentbot.sock";
 /// The same for the runtime directory.
-const UNDER_RUNTIME: &str = "/agentbot.sock.new";
+const UNDER_RUNTIME: &str = "/agentbot.sock";
 
 /// Checks the state and the runtime directory: absolute, and short enough for the sockets inside.
 ///

@@ -40,15 +40,17 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 pub struct Timeouts {
     /// Looking, renaming, killing; and what a stop may take beyond its grace.
     pub quick: Duration,
-    /// Creating, starting, removing.
-    pub act: Duration,
+    /// Creating and removing.
+    pub create: Duration,
+    /// Starting.
+    pub start: Duration,
     /// Loading an image.
     pub load: Duration,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { quick: Duration::from_secs(10), act: Duration::from_secs(60), load: Duration::from_secs(120) }
+        Self { quick: Duration::from_secs(10), create: Duration::from_secs(60), start: Duration::from_secs(60), load: Duration::from_secs(120) }
     }
 }
 
@@ -169,7 +171,7 @@ impl Docker {
             }
             Ok(())
         };
-        let limit = self.timeouts.act;
+        let limit = self.timeouts.create;
         tokio::time::timeout(limit, gone).await.unwrap_or(Err(Refusal::Late("remove", limit)))
     }
 }
@@ -249,7 +251,7 @@ impl Engine for Docker {
         let session = self.session().await?;
         let options = CreateContainerOptionsBuilder::new().name(checked(&spec.name)?).build();
         let answer = session.client.create_container(Some(options), create_body(&harden(spec, facts)));
-        match self.working("create", self.timeouts.act, answer).await {
+        match self.working("create", self.timeouts.create, answer).await {
             Ok(made) => Ok(made.id),
             Err(refusal) if refusal.status() == Some(404) => {
                 Err(Error::new(Code::EngineRefused, format!("the engine has no image {}", spec.image_id))
@@ -263,7 +265,7 @@ impl Engine for Docker {
     async fn start(&self, id: &str) -> Result<()> {
         let session = self.session().await?;
         let answer = session.client.start_container(checked(id)?, None);
-        Ok(self.working("start", self.timeouts.act, answer).await?)
+        Ok(self.working("start", self.timeouts.start, answer).await?)
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
@@ -299,7 +301,7 @@ impl Engine for Docker {
         let session = self.session().await?;
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         let answer = session.client.remove_container(checked(id)?, Some(options));
-        match self.working("remove", self.timeouts.act, answer).await {
+        match self.working("remove", self.timeouts.create, answer).await {
             // Its removal is under way already.
             Err(refusal) if refusal.status() == Some(409) => Ok(self.removed(id).await?),
             other => Ok(unless(other, &[404])?),
@@ -309,7 +311,7 @@ impl Engine for Docker {
     async fn remove_image(&self, id: &str) -> Result<()> {
         let session = self.session().await?;
         let answer = session.client.remove_image(checked(id)?, None::<RemoveImageOptions>, None);
-        Ok(unless(self.working("remove image", self.timeouts.act, answer).await.map(|_| ()), &[404])?)
+        Ok(unless(self.working("remove image", self.timeouts.create, answer).await.map(|_| ()), &[404])?)
     }
 
     async fn rename(&self, id: &str, name: &str) -> Result<()> {

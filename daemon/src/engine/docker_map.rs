@@ -242,7 +242,7 @@ mod tests {
     use bollard::models::ContainerInspectResponse;
     use serde_json::{Value, json};
 
-    fn info(change: Value) -> SystemInfo {
+    fn info(change: &Value) -> SystemInfo {
         let mut info: Value = serde_json::from_str(include_str!("samples/info.json")).unwrap();
         for (key, value) in change.as_object().unwrap() {
             info[key] = value.clone();
@@ -254,13 +254,13 @@ mod tests {
         serde_json::from_str(include_str!("samples/version.json")).unwrap()
     }
 
-    fn of(change: Value) -> Result<Facts> {
+    fn of(change: &Value) -> Result<Facts> {
         facts(&info(change), &version(), "1.41")
     }
 
     #[test]
     fn the_recorded_engine_is_understood() {
-        let got = of(json!({})).unwrap();
+        let got = of(&json!({})).unwrap();
         assert_eq!(got.version, "20.10.24+dfsg1");
         assert_eq!((got.cgroup_version, got.cgroup_driver, got.remap_base), (1, CgroupDriver::Cgroupfs, 0));
         assert_eq!((got.architecture.as_str(), got.cpus, got.memory), ("amd64", 2, 25_276_510_208));
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn cgroup_v2_with_systemd_and_mapped_users_is_understood() {
-        let got = of(json!({
+        let got = of(&json!({
             "CgroupVersion": "2", "CgroupDriver": "systemd", "SwapLimit": false,
             "DockerRootDir": "/var/lib/docker/100000.100000",
             "SecurityOptions": ["name=apparmor", "name=seccomp,profile=builtin", "name=userns", "name=cgroupns"],
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn mapped_users_without_a_readable_base_are_refused() {
         for root in ["/var/lib/docker", "/var/lib/docker/100000", "/d/x.y", "/d/0.0", "/d/99999999999.1", ""] {
-            let error = of(json!({"DockerRootDir": root, "SecurityOptions": ["name=userns"]})).unwrap_err();
+            let error = of(&json!({"DockerRootDir": root, "SecurityOptions": ["name=userns"]})).unwrap_err();
             assert_eq!(error.code(), Code::Unsupported, "{root}");
         }
     }
@@ -295,10 +295,10 @@ mod tests {
             json!({"NCPU": -1}),
             json!({"MemTotal": null}),
         ] {
-            assert!(of(change).unwrap_err().to_api().hint.is_some());
+            assert!(of(&change).unwrap_err().to_api().hint.is_some());
         }
         let odd = SystemVersion { arch: Some("riscv64".to_owned()), ..version() };
-        assert_eq!(facts(&info(json!({})), &odd, "1.41").unwrap_err().code(), Code::Unsupported);
+        assert_eq!(facts(&info(&json!({})), &odd, "1.41").unwrap_err().code(), Code::Unsupported);
     }
 
     #[test]

@@ -146,7 +146,7 @@ mod tests {
             other.insert(field.clone(), filled(field, value));
             let found: Hardening = serde_json::from_value(other.into()).unwrap();
             let seen: Vec<_> = drift(&wanted, &found, &sample::facts()).into_iter().map(|d| d.field).collect();
-            assert_eq!(seen, [field.clone()]);
+            assert_eq!(seen, std::slice::from_ref(field));
         }
     }
 

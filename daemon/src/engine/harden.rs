@@ -5,13 +5,13 @@
 //! [`Hardening`]; [`drift`] tells the two apart.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use agentbot_wire::Code;
 use serde::Serialize;
 
 pub use super::drift::{Drift, drift};
+use super::seccomp::SECCOMP;
 use super::{CgroupDriver, ContainerSpec, Facts, OwnerLabels, label};
 use crate::error::{Error, Result};
 
@@ -157,9 +157,6 @@ pub struct Mount {
     pub propagation: String,
 }
 
-/// Our system call filter as it travels: without white space.
-pub static SECCOMP: LazyLock<String> = LazyLock::new(|| compact(include_str!("../../../config/seccomp.json")));
-
 /// Decides every field of a container.
 #[must_use]
 pub fn harden(spec: &ContainerSpec, facts: &Facts) -> Hardening {
@@ -293,20 +290,6 @@ fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-fn compact(json: &str) -> String {
-    let (mut quoted, mut escaped) = (false, false);
-    json.chars()
-        .filter(|&c| {
-            let keep = quoted || !c.is_ascii_whitespace();
-            if c == '"' && !escaped {
-                quoted = !quoted;
-            }
-            escaped = quoted && c == '\\' && !escaped;
-            keep
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::sample;
@@ -356,13 +339,5 @@ mod tests {
         assert!(require(&sample::facts()).is_ok());
         let error = require(&Facts { seccomp: false, ..sample::facts() }).unwrap_err();
         assert_eq!(error.code(), Code::Unsupported);
-    }
-
-    #[test]
-    fn compacting_keeps_what_is_quoted() {
-        assert_eq!(
-            compact("{ \"a b\" : [ 1,\n 2 ], \"c\\\" d\": \"\\\\\" , \"e\" : 1 }"),
-            r#"{"a b":[1,2],"c\" d":"\\","e":1}"#
-        );
     }
 }

@@ -286,8 +286,8 @@ pub mod archive;
 pub mod docker;
 mod docker_error;
 mod docker_events;
-pub mod docker_inspect;
-pub mod docker_map;
+mod docker_inspect;
+mod docker_map;
 pub mod drift;
 #[cfg(any(test, feature = "fault"))]
 pub mod fake;
@@ -295,4 +295,5 @@ pub mod harden;
 pub mod presence;
 #[cfg(test)]
 mod sample;
+pub mod seccomp;
 pub mod tail;

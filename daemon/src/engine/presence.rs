@@ -65,6 +65,13 @@ impl Presence {
         }
     }
 
+    /// Whether it was asked and does not answer: before the first question nobody knows.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        let state = self.state.borrow();
+        !state.available && state.away.is_some()
+    }
+
     /// What it was when it last answered.
     #[must_use]
     pub fn last_facts(&self) -> Option<Arc<Facts>> {

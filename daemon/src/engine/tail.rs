@@ -35,8 +35,9 @@ impl Tail {
         }
         let bytes: Vec<u8> = self.bytes.into();
         let inner = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let mut breaks = inner.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
-        let mut text = String::from_utf8_lossy(&bytes[breaks.nth(self.lines - 1).unwrap_or(0)..]).into_owned();
+        let mut starts = inner.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let start = starts.nth(self.lines - 1).unwrap_or(0);
+        let mut text = String::from_utf8_lossy(&bytes[start..]).into_owned();
         // A replacement character is longer than the byte it stands for.
         let over = text.len().saturating_sub(LIMIT);
         text.drain(..text.ceil_char_boundary(over));

@@ -58,7 +58,7 @@ pub fn bind_admin(path: &Path, gid: Option<u32>) -> Result<AdminListener> {
     if path.symlink_metadata().is_ok_and(|found| found.is_dir()) {
         return Err(Error::conflict(format!("{} is a directory", path.display())).hint("move it away"));
     }
-    let unborn = path.with_extension("sock.new");
+    let unborn = path.with_file_name(".new");
     match std::fs::remove_file(&unborn) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(refuse(error)),
         _ => {}

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::context::Context;
 use super::exit::{backoff, cause, fingerprint};
 use super::observe::{Memory, Record};
-use super::operation;
+use super::{fault, operation};
 use super::plan::{Container, Step, Why};
 use crate::engine::{Engine, Facts, Observed};
 use crate::error::{Error, Result};
@@ -331,6 +331,7 @@ async fn erase(scene: &Scene<'_>) -> Result<Outcome> {
     context.dirs.remove(&slot).await?;
     memory.forget(&slot);
     let (seen, open) = (record.instance.clone(), record.operation.clone());
+    fault::point("purge", "end", "before");
     context
         .store
         .write(move |conn| {
@@ -346,6 +347,7 @@ async fn erase(scene: &Scene<'_>) -> Result<Outcome> {
             Ok(())
         })
         .await?;
+    fault::point("purge", "end", "after");
     context.events.publish();
     super::housekeeping::remove_superseded_images(context).await;
     Ok(Outcome { note: None, erased: true })

@@ -56,14 +56,16 @@ pub fn admit(request: &ProvisionRequest, config: &Config, host: Host) -> Result<
         .as_deref()
         .ok_or_else(|| Error::invalid("name", "is required").hint("for example {\"name\": \"helper\"}"))?
         .parse::<AgentName>()
-        .map_err(|rule| Error::invalid("name", rule))?;
+        .map_err(|rule| Error::invalid("name", rule).hint("for example `helper` or `agent-7`"))?;
     let (plan, mut limits) = plan(request, config)?;
     limits.memory = request.memory.unwrap_or(limits.memory);
     limits.cpus = request.cpus.unwrap_or(limits.cpus);
     limits.pids = request.pids.unwrap_or(limits.pids);
     check_limits(&limits, config, host)?;
     let word = request.model.as_deref().unwrap_or(&config.models.default);
-    let model = config.models.resolve(word).map_err(|why| Error::invalid("model", why))?;
+    let model = config.models.resolve(word).map_err(|why| {
+        Error::invalid("model", why).hint("`builtin/basic` is always there; others stand in the configuration")
+    })?;
     let image = request.image.as_deref().map(image).transpose()?;
     Ok(Admitted { name, plan, limits, model, image, config: free_form(request)? })
 }
@@ -88,13 +90,16 @@ fn plan(request: &ProvisionRequest, config: &Config) -> Result<(String, Plan)> {
 
 fn check_limits(limits: &Plan, config: &Config, host: Host) -> Result<()> {
     if limits.memory < MIN_MEMORY {
-        return Err(Error::invalid("memory", format!("{} bytes are below the least, {MIN_MEMORY}", limits.memory)));
+        return Err(Error::invalid("memory", format!("{} bytes are below the least, {MIN_MEMORY}", limits.memory))
+            .hint("it is given in bytes"));
     }
     if !limits.cpus.is_finite() || limits.cpus < MIN_CPUS {
-        return Err(Error::invalid("cpus", format!("{} is below the least, {MIN_CPUS}", limits.cpus)));
+        return Err(Error::invalid("cpus", format!("{} is below the least, {MIN_CPUS}", limits.cpus))
+            .hint("it is given in cores: 0.5 is half of one"));
     }
     if !(MIN_PIDS..=MAX_PIDS).contains(&limits.pids) {
-        return Err(Error::invalid("pids", format!("{} is not between {MIN_PIDS} and {MAX_PIDS}", limits.pids)));
+        return Err(Error::invalid("pids", format!("{} is not between {MIN_PIDS} and {MAX_PIDS}", limits.pids))
+            .hint("it counts processes and threads"));
     }
     let reserve = config.slots.memory_reserve.as_u64();
     let room = host.available_memory.saturating_sub(reserve);
@@ -149,7 +154,7 @@ fn free_form(request: &ProvisionRequest) -> Result<String> {
         return Ok("{}".to_owned());
     }
     if !config.is_object() {
-        return Err(Error::invalid("config", "is not a JSON object"));
+        return Err(Error::invalid("config", "is not a JSON object").hint("for example {\"persona\": \"terse\"}"));
     }
     let text = config.to_string();
     if text.len() > MAX_CONFIG {

@@ -16,15 +16,12 @@ use crate::store::operations::Ending;
 #[must_use]
 pub fn steps_of(kind: OperationKind) -> &'static [&'static str] {
     match kind {
-        OperationKind::Provision | OperationKind::Undelete => {
-            &["image", "workspace", "socket", "create", "verify", "start", "hello"]
-        }
-        OperationKind::Start => &["workspace", "socket", "start", "hello"],
+        OperationKind::Provision => &["image", "workspace", "socket", "create", "verify", "start", "hello"],
+        OperationKind::Undelete => &["image", "socket", "create", "verify", "start", "hello"],
+        OperationKind::Start => &["socket", "start", "hello"],
         OperationKind::Stop => &["stop"],
-        OperationKind::Restart => &["stop", "workspace", "socket", "start", "hello"],
-        OperationKind::Repair => {
-            &["diagnose", "stop", "remove", "image", "workspace", "socket", "create", "verify", "start", "hello"]
-        }
+        OperationKind::Restart => &["stop", "start", "hello"],
+        OperationKind::Repair => &["diagnose", "stop", "remove", "image", "create", "verify", "start", "hello"],
         OperationKind::Delete => &["stop", "remove"],
         OperationKind::Purge => &["stop", "remove", "files"],
     }

@@ -85,6 +85,7 @@ pub async fn run(context: Arc<Context>, audit: Audit, pulse: Pulse, stop: Cancel
     };
     let mut list = tokio::time::interval(context.config.load().engine.list_period);
     list.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    context.presence.ask().await;
     desk.mark_all().await;
     loop {
         pulse.beat();

@@ -177,7 +177,7 @@ impl Instances {
             .write(move |conn| {
                 let open = operations::find(conn, &actor.tenant(), &id)?;
                 if open.status.is_ended() {
-                    return Err(Error::conflict(format!("the operation has {} already", open.status)));
+                    return Err(Error::conflict(format!("the operation has {} already", open.status)).hint("there is nothing left to cancel"));
                 }
                 let wish = state::cancel(open.kind).ok_or_else(|| {
                     Error::conflict(format!("a `{}` cannot be cancelled", open.kind))
@@ -270,7 +270,7 @@ impl Instances {
         let mut news = self.context.events.subscribe();
         loop {
             let operation = self.operation(actor, id).await?;
-            let hopeless = engine_needed && self.context.presence.facts().is_err();
+            let hopeless = engine_needed && self.context.presence.is_away();
             if operation.status.is_ended() || hopeless {
                 return Ok(operation);
             }
@@ -435,6 +435,8 @@ fn denied(why: Denied, instance: &Instance) -> Error {
         Denied::Deleted => {
             Error::not_found("agent", name).hint(format!("it is deleted; `agentbotctl undelete {name}` brings it back"))
         }
-        Denied::NotDeleted => Error::conflict(format!("`{name}` is not deleted")),
+        Denied::NotDeleted => {
+            Error::conflict(format!("`{name}` is not deleted")).hint("`agentbotctl list --deleted` shows what is")
+        }
     }
 }

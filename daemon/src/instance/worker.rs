@@ -212,15 +212,16 @@ async fn rest(
     let mut progressed = false;
     if let Some(open) = &mut open {
         if is_reached(open.kind, seen.desired, phase) {
-            if phase == Phase::Running && operation::current(open) != Some("hello") {
-                operation::begin(open, "hello", now);
+            if phase == Phase::Running {
+                await_hello(open, now);
+                fault::point(open.kind.as_str(), "hello", "after");
             }
             operation::finish(open, now);
             ending = Some(operation::success(open, phase));
         } else if let Some(error) = hopeless(&seen, phase) {
             ending = Some(Ending::Failed(error.to_api()));
         } else if awaits_hello && operation::current(open) != Some("hello") {
-            operation::begin(open, "hello", now);
+            await_hello(open, now);
             progressed = true;
         }
     }
@@ -259,6 +260,14 @@ async fn rest(
     context.events.publish();
     trouble.message = None;
     Ok(written)
+}
+
+/// Marks the wait for the agent's hello as begun, unless it is already.
+fn await_hello(open: &mut Operation, now: Timestamp) {
+    if operation::current(open) != Some("hello") {
+        fault::point(open.kind.as_str(), "hello", "before");
+        operation::begin(open, "hello", now);
+    }
 }
 
 fn end(conn: &Connection, seen: &Instance, operation: &Operation, ending: &Ending, now: Timestamp) -> Result<()> {

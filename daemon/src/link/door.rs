@@ -20,7 +20,7 @@ use crate::secret::Secret;
 /// Name of the socket in the slot's directory.
 const SOCKET: &str = "agentbot.sock";
 /// Name under which it is bound before it is moved into place.
-const UNBORN: &str = ".agentbot.sock";
+const UNBORN: &str = ".new";
 /// Name of the file with the nonce.
 const NONCE: &str = "nonce";
 /// Pause after an accept failed, mostly for want of descriptors.

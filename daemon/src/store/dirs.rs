@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 pub const SOCKET_PATH_MAX: usize = 107;
 
 /// The longest name a socket gets below the state directory: a slot's, while it is being bound.
-const LONGEST_SOCKET: &str = "slots/slt_00000000000000000000000000/run/agentbot.sock.new";
+const LONGEST_SOCKET: &str = "slots/slt_00000000000000000000000000/run/agentbot.sock";
 
 /// What stands in the state directory, and whether a container's root looks through it.
 const PARTS: [(&str, bool); 4] = [("slots", true), ("snapshots", false), ("skills", false), ("spool", false)];

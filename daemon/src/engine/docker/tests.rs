@@ -69,7 +69,7 @@ fn engine(parallel: usize, script: Vec<(&'static str, Reply)>) -> Scripted {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("docker.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let timeouts = Timeouts { quick: SHORT, act: SHORT, load: SHORT };
+    let timeouts = Timeouts { quick: SHORT, create: SHORT, start: SHORT, load: SHORT };
     let docker = Arc::new(Docker::connect(&socket, timeouts, parallel));
     let (script, asked) = (Arc::new(script), Arc::new(Mutex::new(Vec::new())));
     let mut tasks = JoinSet::new();

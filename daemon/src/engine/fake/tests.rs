@@ -1,6 +1,8 @@
+use futures_util::StreamExt;
+
 use super::*;
 use crate::engine::archive::agent_archive;
-use crate::engine::sample;
+use crate::engine::{Engine, sample};
 
 async fn ready() -> (Arc<Fake>, ContainerSpec) {
     let fake = Arc::new(Fake::default());
@@ -114,4 +116,29 @@ async fn a_foreign_container_is_never_listed_and_keeps_its_name() {
     fake.make_foreign(&spec.name, &spec);
     assert_eq!(fake.list("dmn-1").await.unwrap(), []);
     assert_eq!(fake.create(&spec, &fake.facts().await.unwrap()).await.unwrap_err().code(), Code::Conflict);
+}
+
+#[tokio::test]
+async fn every_call_that_loses_its_reply_has_acted() {
+    let (fake, spec) = ready().await;
+    let id = fake.create(&spec, &fake.facts().await.unwrap()).await.unwrap();
+    let played = Arc::new(Mutex::new(0));
+    let count = played.clone();
+    fake.on_start(move |_| *count.lock().unwrap() += 1);
+    for call in Call::ALL {
+        fake.inject(Rule::always(call, Fault::LoseReply));
+    }
+    fake.start(&id).await.unwrap_err();
+    assert_eq!((state(&fake, &id), *played.lock().unwrap()), (Some(RunState::Running), 1));
+    fake.stop(&id, Duration::ZERO).await.unwrap_err();
+    assert_eq!(state(&fake, &id), Some(RunState::Exited));
+    fake.start(&id).await.unwrap_err();
+    fake.kill(&id).await.unwrap_err();
+    assert_eq!(state(&fake, &id), Some(RunState::Exited));
+    fake.rename(&id, "other").await.unwrap_err();
+    assert!(fake.container("other").is_some());
+    fake.remove(&id).await.unwrap_err();
+    assert_eq!(state(&fake, &id), None);
+    fake.heal();
+    fake.remove(&id).await.unwrap();
 }

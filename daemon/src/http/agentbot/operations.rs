@@ -40,7 +40,8 @@ pub struct Patience {
 fn id(text: &str, tag: Option<&RequestId>) -> Result<OperationId, Refusal> {
     text.parse().map_err(|_| {
         let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
-        Refusal::new(Error::not_found("operation", shown), tag.cloned())
+        let error = Error::not_found("operation", shown).hint("`agentbotctl operation list` shows the newest");
+        Refusal::new(error, tag.cloned())
     })
 }
 
@@ -53,7 +54,7 @@ pub async fn list(
 ) -> Result<Response, Refusal> {
     let limit = which.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Refusal::new(Error::invalid("limit", format!("is not between 1 and {MAX_PAGE}")), tag));
+        return Err(Refusal::new(Error::invalid("limit", format!("is not between 1 and {MAX_PAGE}")).hint("ask for less at once"), tag));
     }
     let operations = state.instances.operations(&caller.0, which.agent, which.status, limit).await;
     let operations = operations.map_err(|error| Refusal::new(error, tag))?;

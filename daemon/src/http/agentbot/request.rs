@@ -50,7 +50,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
         Query::<T>::from_request_parts(parts, state)
             .await
             .map(|Query(params)| Self(params))
-            .map_err(|why| Refusal::new(Error::invalid("query", why.body_text()), tag))
+            .map_err(|why| {
+                let error = Error::invalid("query", why.body_text()).hint("docs/API.md lists what each path takes");
+                Refusal::new(error, tag)
+            })
     }
 }
 
@@ -76,11 +79,20 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Mutation<T> {
             .await
             .map_err(|why| refuse(Error::new(Code::Invalid, why.body_text())))?;
         let idempotency = idempotency::key(&headers, &method, &path, &bytes).map_err(refuse)?;
-        let text = if bytes.trim_ascii().is_empty() { b"{}".as_slice() } else { &bytes };
-        let body = serde_json::from_slice(text).map_err(|why| {
+        if let Some(encoding) = headers.get("content-encoding").filter(|encoding| *encoding != "identity") {
+            let error = format!("the body is encoded as {}", String::from_utf8_lossy(encoding.as_bytes()).escape_debug());
+            return Err(refuse(Error::new(Code::Unsupported, error).hint("send it without Content-Encoding")));
+        }
+        let wrong = |why: String| {
             let error = Error::new(Code::Invalid, format!("the body is not what is asked for: {why}"));
             refuse(error.hint("a JSON object in UTF-8"))
-        })?;
+        };
+        let text = if bytes.trim_ascii().is_empty() { b"{}".as_slice() } else { &bytes };
+        // A derived reader would take a list as an object's fields in order.
+        if text.trim_ascii_start().first() != Some(&b'{') {
+            return Err(wrong("it is not an object".to_owned()));
+        }
+        let body = serde_json::from_slice(text).map_err(|why| wrong(why.to_string()))?;
         Ok(Self { body, idempotency, respond_async: prefers_async(&headers) })
     }
 }
