@@ -19,7 +19,7 @@ use crate::identity::{Admission, DaemonKey, DaemonLock};
 use crate::instance::{self, AgentImage, Audit, Context, Housekeeping, Instances, Pulse, SlotDirs};
 use crate::link::{Doors, Links};
 use crate::stats::{HostSampler, Sampling};
-use crate::store::{Store, StoreOptions, dirs, slots};
+use crate::store::{Store, StoreOptions, dirs, instances, slots};
 use crate::task::{Activator, Driver, Marks};
 
 mod systemd;
@@ -84,6 +84,7 @@ impl App {
         let StateDir { lock, store, daemon_id } = opened;
         // A key that is missing though agents exist was lost: a new one would disown their containers.
         let may_create = store.read(|conn| slots::count(conn).map(|slots| slots == 0)).await?;
+        store.write(|conn| instances::unsee(conn, crate::store::now())).await?;
         let key_file = state_dir.join("key");
         let key = tokio::task::spawn_blocking(move || DaemonKey::load_or_create(&key_file, may_create))
             .await

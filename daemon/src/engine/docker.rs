@@ -50,7 +50,12 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { quick: Duration::from_secs(10), create: Duration::from_secs(60), start: Duration::from_secs(60), load: Duration::from_secs(120) }
+        Self {
+            quick: Duration::from_secs(10),
+            create: Duration::from_secs(60),
+            start: Duration::from_secs(60),
+            load: Duration::from_secs(120),
+        }
     }
 }
 

@@ -35,8 +35,9 @@ async fn read(mut body: Body, bounds: Bounds) -> Result<Bytes, Error> {
     let mut kept = Vec::new();
     let mut length = 0_usize;
     while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Error::new(Code::Invalid, "the body broke off before its end").hint("send it again").caused_by(error))?;
+        let frame = frame.map_err(|error| {
+            Error::new(Code::Invalid, "the body broke off before its end").hint("send it again").caused_by(error)
+        })?;
         let Ok(data) = frame.into_data() else { continue };
         length = length.saturating_add(data.len());
         if length <= bounds.limit {

@@ -177,7 +177,8 @@ impl Instances {
             .write(move |conn| {
                 let open = operations::find(conn, &actor.tenant(), &id)?;
                 if open.status.is_ended() {
-                    return Err(Error::conflict(format!("the operation has {} already", open.status)).hint("there is nothing left to cancel"));
+                    return Err(Error::conflict(format!("the operation has {} already", open.status))
+                        .hint("there is nothing left to cancel"));
                 }
                 let wish = state::cancel(open.kind).ok_or_else(|| {
                     Error::conflict(format!("a `{}` cannot be cancelled", open.kind))

@@ -490,3 +490,16 @@ pub fn settle_owed(conn: &Connection, id: &InstanceId) -> Result<()> {
     .execute([id.as_str()])?;
     Ok(())
 }
+
+/// Takes back what only a look can tell: nobody has seen the agents since the daemon started.
+///
+/// # Errors
+/// Storage errors.
+pub fn unsee(conn: &Connection, now: Timestamp) -> Result<()> {
+    conn.prepare_cached(
+        "UPDATE instances SET phase = 'starting', phase_since = ?1, reason = 'not seen yet since the daemon started'
+         WHERE desired = 'running' AND phase IN ('running', 'unhealthy')",
+    )?
+    .execute([ms(now)])?;
+    Ok(())
+}

@@ -92,7 +92,9 @@ pub async fn undelete(
     mutation: Mutation<UndeleteRequest>,
 ) -> Result<Response, Refusal> {
     let new_name = mutation.body.new_name.as_deref().map(str::parse::<AgentName>).transpose();
-    let new_name = new_name.map_err(|rule| Refusal::new(Error::invalid("as", rule).hint("for example {\"as\": \"helper-2\"}"), tag.clone()))?;
+    let new_name = new_name.map_err(|rule| {
+        Refusal::new(Error::invalid("as", rule).hint("for example {\"as\": \"helper-2\"}"), tag.clone())
+    })?;
     let call = Call { kind: OperationKind::Undelete, agent, new_name };
     carry_out(&state, &caller, tag, call, mutation.idempotency, mutation.respond_async).await
 }

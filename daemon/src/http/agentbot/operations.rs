@@ -54,7 +54,10 @@ pub async fn list(
 ) -> Result<Response, Refusal> {
     let limit = which.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(Refusal::new(Error::invalid("limit", format!("is not between 1 and {MAX_PAGE}")).hint("ask for less at once"), tag));
+        return Err(Refusal::new(
+            Error::invalid("limit", format!("is not between 1 and {MAX_PAGE}")).hint("ask for less at once"),
+            tag,
+        ));
     }
     let operations = state.instances.operations(&caller.0, which.agent, which.status, limit).await;
     let operations = operations.map_err(|error| Refusal::new(error, tag))?;

@@ -47,13 +47,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Params<
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         let tag = parts.extensions.get::<RequestId>().cloned();
-        Query::<T>::from_request_parts(parts, state)
-            .await
-            .map(|Query(params)| Self(params))
-            .map_err(|why| {
-                let error = Error::invalid("query", why.body_text()).hint("docs/API.md lists what each path takes");
-                Refusal::new(error, tag)
-            })
+        Query::<T>::from_request_parts(parts, state).await.map(|Query(params)| Self(params)).map_err(|why| {
+            let error = Error::invalid("query", why.body_text()).hint("docs/API.md lists what each path takes");
+            Refusal::new(error, tag)
+        })
     }
 }
 
@@ -80,7 +77,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Mutation<T> {
             .map_err(|why| refuse(Error::new(Code::Invalid, why.body_text())))?;
         let idempotency = idempotency::key(&headers, &method, &path, &bytes).map_err(refuse)?;
         if let Some(encoding) = headers.get("content-encoding").filter(|encoding| *encoding != "identity") {
-            let error = format!("the body is encoded as {}", String::from_utf8_lossy(encoding.as_bytes()).escape_debug());
+            let error =
+                format!("the body is encoded as {}", String::from_utf8_lossy(encoding.as_bytes()).escape_debug());
             return Err(refuse(Error::new(Code::Unsupported, error).hint("send it without Content-Encoding")));
         }
         let wrong = |why: String| {
