@@ -71,8 +71,10 @@ pub async fn knock(dir: &Path, name: &str, uid: u32, gid: u32, bytes: &[u8]) -> 
     let mut input = child.stdin.take().expect("a piped stdin");
     // A door that hangs up first is an answer too.
     let _ = input.write_all(bytes).await;
+    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    // Until here: to a server the end of what we say is the end of our interest in the answer.
     drop(input);
-    tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the door answers").expect("the helper ends")
+    ended.expect("the door answers").expect("the helper ends")
 }
 
 /// A program that speaks the agent's protocol by hand.

@@ -96,6 +96,18 @@ impl Daemon {
         .await
     }
 
+    /// Waits until the daemon has reached its engine: from then on lifecycle calls wait for their outcome.
+    ///
+    /// # Panics
+    /// When that does not happen in time.
+    pub async fn engine_reached(&self) {
+        eventually("the daemon to reach its engine", SOON, async || {
+            let health = self.get("/api/health").await.expect(200).value();
+            if health["engine"]["available"] == true { Ok(()) } else { Err(health["engine"].to_string()) }
+        })
+        .await;
+    }
+
     /// A lifecycle verb that is waited for: `start`, `stop`, `restart`, `repair`.
     ///
     /// # Panics

@@ -2,16 +2,33 @@
 
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Daemon, Setup};
+use agentbot_tests::{Daemon, Setup, eventually};
 use agentbot_wire::Phase;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Kills an agent's process and waits until the daemon has counted it.
+/// Kills an agent's process, once there is one, and waits until the daemon has counted it.
 async fn crash(daemon: &Daemon, name: &str) {
-    let view = daemon.wait_agent(name, "a process", SOON, |view| view.health.process == Some(true)).await;
-    daemon.engine().kill(&view.container.expect("a container that runs").id, "KILL").await;
-    daemon.wait_agent(name, "a crash more", SOON, |now| now.health.crashes > view.health.crashes).await;
+    let before = daemon.agent(name).await.health.crashes;
+    eventually("a process to kill", SOON, async || {
+        let Some(container) = daemon.agent(name).await.container else { return Err("no container".to_owned()) };
+        let path = format!("/containers/{}/kill?signal=KILL", container.id);
+        let reply = daemon.engine().try_call("POST", &path, None).await?;
+        if reply.status == 204 { Ok(()) } else { Err(reply.to_string()) }
+    })
+    .await;
+    daemon.wait_agent(name, "a crash more", SOON, |now| now.health.crashes > before).await;
+}
+
+/// Waits until an agent's container was started again after this time.
+async fn started_again(daemon: &Daemon, name: &str, before: &str) {
+    eventually("another start", SOON, async || {
+        let state = daemon.inspect(name).await["State"].clone();
+        let again = state["Running"] == true && state["StartedAt"] != before;
+        if again { Ok(()) } else { Err(state.to_string()) }
+    })
+    .await;
+    daemon.wait_phase(name, Phase::Running, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,11 +39,10 @@ async fn the_first_crash_is_answered_at_once() {
 
     let begun = Instant::now();
     crash(&daemon, "helper").await;
-    let again = daemon.wait_phase("helper", Phase::Running, SOON).await;
+    started_again(&daemon, "helper", &before).await;
 
     assert!(begun.elapsed() < Duration::from_secs(15), "no pause before the first restart: {:?}", begun.elapsed());
-    assert_ne!(daemon.started_at("helper").await, before);
-    let cause = again.health.last_crash.expect("a cause");
+    let cause = daemon.agent("helper").await.health.last_crash.expect("a cause");
     assert!(cause.contains("137") || cause.contains("SIGKILL") || cause.contains("signal 9"), "{cause}");
     daemon.finish().await;
 }
@@ -73,8 +89,7 @@ async fn an_agent_that_hangs_is_unhealthy_and_then_restarted() {
     daemon.engine().kill(&view.container.unwrap().id, "STOP").await;
 
     daemon.wait_phase("helper", Phase::Unhealthy, SOON).await;
-    daemon.wait_phase("helper", Phase::Running, SOON).await;
-    assert_ne!(daemon.started_at("helper").await, before);
+    started_again(&daemon, "helper", &before).await;
     daemon.finish().await;
 }
 
@@ -85,7 +100,7 @@ async fn a_container_frozen_by_hand_runs_again() {
 
     daemon.engine().pause(&view.container.unwrap().id).await;
 
-    agentbot_tests::eventually("an unfrozen container", SOON, async || {
+    eventually("an unfrozen container", SOON, async || {
         let state = daemon.inspect("helper").await["State"].clone();
         if state["Paused"] == false && state["Running"] == true { Ok(()) } else { Err(state.to_string()) }
     })
@@ -98,12 +113,13 @@ async fn a_container_frozen_by_hand_runs_again() {
 async fn an_agent_that_ended_while_the_daemon_was_away_is_started_again() {
     let mut daemon = Daemon::start(Setup::new()).await;
     let view = daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
     daemon.kill9().await;
     daemon.engine().kill(&view.container.unwrap().id, "KILL").await;
 
     daemon.restart().await;
 
-    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    started_again(&daemon, "helper", &before).await;
     daemon.finish().await;
 }
 
@@ -115,11 +131,6 @@ async fn an_agent_stopped_by_hand_is_running_again_as_wanted() {
 
     daemon.engine().stop(&view.container.unwrap().id).await;
 
-    agentbot_tests::eventually("another start", SOON, async || {
-        let now = daemon.started_at("helper").await;
-        if now == before { Err(now) } else { Ok(()) }
-    })
-    .await;
-    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    started_again(&daemon, "helper", &before).await;
     daemon.finish().await;
 }

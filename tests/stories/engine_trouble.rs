@@ -159,8 +159,11 @@ async fn a_call_that_hangs_ends_at_its_deadline() {
     let home = Home::new();
     let machine = Engine::of_machine();
     let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
-    let setup =
-        Setup::new().engine(proxy.socket()).set("engine.create_timeout", "\"2s\"").set("engine.call_timeout", "\"2s\"");
+    let setup = Setup::new()
+        .engine(proxy.socket())
+        .set("engine.create_timeout", "\"2s\"")
+        .set("engine.start_timeout", "\"2s\"")
+        .set("engine.call_timeout", "\"2s\"");
     let mut daemon = Daemon::start_in(home, setup).await;
     daemon.look_at(machine);
     let rule = proxy.on("POST", "/containers/create", 1, Fault::HangAfter);

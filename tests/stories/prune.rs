@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentbot_tests::{Daemon, PrivateDocker, Setup};
+use agentbot_tests::{Daemon, PrivateDocker, Setup, eventually};
 use agentbot_wire::Phase;
 
 const SOON: Duration = Duration::from_secs(90);
@@ -66,7 +66,7 @@ async fn an_engine_that_dies_under_live_restore_costs_no_agent_its_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_agent_binary_replaces_the_image_and_leaves_no_old_one() {
+async fn a_new_agent_binary_is_for_new_agents_and_the_old_image_goes_with_its_last_one() {
     let docker = PrivateDocker::start().await;
     let mut daemon = Daemon::start(Setup::new().engine(&docker.socket())).await;
     daemon.running("helper").await;
@@ -80,12 +80,19 @@ async fn a_new_agent_binary_replaces_the_image_and_leaves_no_old_one() {
 
     daemon.sigterm().await;
     daemon.restart_with(|setup| setup.agent(&newer)).await;
+    daemon.engine_reached().await;
     daemon.act("helper", "repair").await;
-
-    let new = daemon.container("helper").await.image;
+    assert_eq!(daemon.container("helper").await.image, old, "another image is an update, and nobody asked for one");
+    daemon.running("newer").await;
+    let new = daemon.container("newer").await.image;
     assert_ne!(new, old);
-    let images = docker.engine().try_call("GET", "/images/json?all=true", None).await.unwrap().value();
-    let ids: Vec<_> = images.as_array().unwrap().iter().filter_map(|image| image["Id"].as_str()).collect();
-    assert_eq!(ids, [new.as_str()]);
+    daemon.purge("helper").await;
+
+    eventually("the old image to be gone", SOON, async || {
+        let images = docker.engine().try_call("GET", "/images/json?all=true", None).await?.value();
+        let ids: Vec<_> = images.as_array().into_iter().flatten().filter_map(|image| image["Id"].as_str()).collect();
+        if ids == [new.as_str()] { Ok(()) } else { Err(format!("{ids:?}")) }
+    })
+    .await;
     daemon.finish().await;
 }

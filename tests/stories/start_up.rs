@@ -47,18 +47,19 @@ async fn a_configuration_that_is_no_toml_or_no_text_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_socket_path_has_its_longest_length() {
-    // `<state>/slots/slt_<26>/run/agentbot.sock`
-    const BELOW_STATE: usize = "/slots/slt_".len() + 26 + "/run/agentbot.sock".len();
-    const LONGEST: usize = 107;
+async fn a_state_directory_has_its_longest_path() {
+    const BEYOND: usize = 107;
 
-    let fits = Home::new().with_state_path_of(LONGEST - BELOW_STATE);
-    let daemon = Daemon::start_in(fits, Setup::new()).await;
+    let (exited, _) = Daemon::refused(Home::new().with_state_path_of(BEYOND), Setup::new()).await;
+    refused(&exited, &["--state-dir", "107 bytes", "socket"]);
+    let longest = exited.stderr.split("at most ").nth(1).and_then(|rest| rest.split(' ').next()).expect("the limit");
+    let longest: usize = longest.parse().expect("a number of bytes");
+
+    let (exited, _) = Daemon::refused(Home::new().with_state_path_of(longest + 1), Setup::new()).await;
+    refused(&exited, &["--state-dir", "socket"]);
+    let daemon = Daemon::start_in(Home::new().with_state_path_of(longest), Setup::new()).await;
     daemon.running("helper").await;
     daemon.finish().await;
-
-    let (exited, _) = Daemon::refused(Home::new().with_state_path_of(LONGEST), Setup::new()).await;
-    refused(&exited, &["107"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
