@@ -140,6 +140,8 @@ pub async fn connection(stream: UnixStream, router: Router, header_timeout: Dura
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
+        // A caller that has said all it will say still wants its answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     tokio::pin!(connection);

@@ -19,6 +19,9 @@ mod requests;
 mod views;
 mod worker;
 
+#[cfg(test)]
+mod test_support;
+
 pub mod fault;
 pub mod plan;
 pub mod state;

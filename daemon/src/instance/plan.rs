@@ -365,3 +365,7 @@ fn toward_nothing(s: &Situation<'_>) -> Step {
 pub(super) fn is_data_lost(s: &Situation<'_>) -> bool {
     s.instance.slot.workspace_made && !s.workspace
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
