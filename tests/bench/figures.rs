@@ -78,8 +78,17 @@ pub struct Table {
 }
 
 impl Table {
-    /// A ratio of medians against a yardstick.
-    pub fn ratio(&mut self, number: u32, what: &str, unit: &str, pairs: Pairs, yardstick: &str, target: Target) {
+    /// A ratio of medians against a yardstick, where the first floor asks for one or not.
+    pub fn ratio(
+        &mut self,
+        number: u32,
+        what: &str,
+        unit: &str,
+        pairs: Pairs,
+        yardstick: &str,
+        target: impl Into<Option<Target>>,
+    ) {
+        let target = target.into();
         let (ours, theirs) = (median(pairs.ours), median(pairs.yardstick));
         let ratio = ours / theirs;
         self.rows.push(Row {
@@ -88,8 +97,8 @@ impl Table {
             ours: format!("{ours:.1} {unit}"),
             yardstick: format!("{theirs:.1} {unit} {yardstick}"),
             ratio: format!("{ratio:.2}"),
-            target: target.to_string(),
-            met: target.met(ratio),
+            target: target.map(|target| target.to_string()).unwrap_or_default(),
+            met: target.is_none_or(|target| target.met(ratio)),
         });
     }
 

@@ -108,6 +108,5 @@ pub async fn reads_and_writes(daemon: &Daemon, table: &mut Table) {
     daemon.purge("target").await;
     table.ratio(9, "read of one agent, 32 connections", "/s", reads, "bare axum hello", Target::AtLeast(0.35));
     table.ratio(9, "durable write, 32 connections", "/s", commits, "own FULL commits", Target::AtLeast(3.0));
-    // The first floor asks nothing of this ratio; the top floor asks 0.6.
-    table.ratio(9, "durable write, 32 connections", "/s", writes, "bare axum hello", Target::AtLeast(0.0));
+    table.ratio(9, "durable write, 32 connections", "/s", writes, "bare axum hello", None);
 }

@@ -9,6 +9,7 @@
 mod binaries;
 mod calls;
 mod daemon;
+mod death;
 mod door;
 mod engine;
 mod finish;
