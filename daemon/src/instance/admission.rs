@@ -129,23 +129,68 @@ fn mib(bytes: u64) -> u64 {
     bytes / (1024 * 1024)
 }
 
-/// An image reference or id: characters of the distribution specification, no path tricks.
 fn image(text: &str) -> Result<String> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':' | '@');
-    let formed = (1..=MAX_IMAGE).contains(&text.len())
-        && text.chars().all(allowed)
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-        && !text.contains("..")
-        && !text.contains("//");
-    if !formed {
-        return Err(Error::invalid(
-            "image",
-            format!("is not an image reference or id of at most {MAX_IMAGE} characters"),
-        )
-        .hint("for example `my/agent:1` or `sha256:…`"));
+    if is_image(text) {
+        return Ok(text.to_owned());
     }
-    Ok(text.to_owned())
+    Err(Error::invalid("image", format!("is not an image reference or id of at most {MAX_IMAGE} characters"))
+        .hint("for example `my/agent:1` or `sha256:` and 64 hexadecimal digits"))
+}
+
+/// Whether a text is an image id or a reference `name[:tag][@digest]`, as the grammar of
+/// <https://pkg.go.dev/github.com/distribution/reference> has it.
+fn is_image(text: &str) -> bool {
+    if text.is_empty() || text.len() > MAX_IMAGE {
+        return false;
+    }
+    if is_digest(text) {
+        return true;
+    }
+    let (named, digest) = text.split_once('@').map_or((text, None), |(named, digest)| (named, Some(digest)));
+    let (name, tag) = match named.rsplit_once(':') {
+        // A colon before the last slash belongs to a registry's port.
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (named, None),
+    };
+    digest.is_none_or(is_digest) && tag.is_none_or(is_tag) && is_name(name)
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:")
+        .is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+fn is_tag(text: &str) -> bool {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    (1..=128).contains(&text.len())
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|b| word(b) || matches!(b, b'.' | b'-'))
+}
+
+fn is_name(text: &str) -> bool {
+    let mut parts: Vec<&str> = text.split('/').collect();
+    let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
+    if parts.len() > 1 && is_host(parts[0]) {
+        let host = parts.remove(0);
+        let (host, port) = host.split_once(':').unwrap_or((host, "0"));
+        let label = |label: &str| {
+            let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+            !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+        };
+        if !host.split('.').all(label) || port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
+            return false;
+        }
+    }
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let part = |part: &&str| {
+        let bytes = part.as_bytes();
+        bytes.first().copied().is_some_and(plain)
+            && bytes.last().copied().is_some_and(plain)
+            && bytes.iter().all(|b| plain(*b) || matches!(b, b'.' | b'_' | b'-'))
+            && !part.contains("..")
+            && !part.contains("___")
+    };
+    parts.iter().all(part)
 }
 
 fn free_form(request: &ProvisionRequest) -> Result<String> {
@@ -240,9 +285,39 @@ mod tests {
         passes(|r| r.cpus = Some(2.0));
         passes(|r| r.pids = Some(MIN_PIDS));
         passes(|r| r.pids = Some(MAX_PIDS));
-        passes(|r| r.image = Some("registry.example:5000/team/agent:1.2@sha256:ab".to_owned()));
+        passes(|r| r.image = Some(format!("registry.example:5000/team/agent:1.2@sha256:{}", "ab".repeat(32))));
         passes(|r| r.config = Some(json!({"x": "y".repeat(MAX_CONFIG - 8)})));
         passes(|r| r.config = Some(serde_json::Value::Null));
+    }
+
+    #[test]
+    fn images_are_references_or_ids_and_nothing_else() {
+        let id = format!("sha256:{}", "0".repeat(64));
+        for good in ["agent", "agent:1", "my/agent:V_1", "localhost/x", "a.b:5000/x/y", "x@sha256:", id.as_str()] {
+            assert_eq!(is_image(good), good != "x@sha256:", "{good}");
+        }
+        let long = "a".repeat(MAX_IMAGE + 1);
+        for bad in [
+            "",
+            "UPPER",
+            "a b",
+            "x:y:z",
+            "../etc",
+            "/x",
+            "x/",
+            "x//y",
+            "-x",
+            "x:",
+            "x:.t",
+            "x@sha256:ab",
+            "a:b/c",
+            "x\n",
+            "-a.b/x",
+            "x..y",
+            long.as_str(),
+        ] {
+            assert!(!is_image(bad), "{bad:?}");
+        }
     }
 
     #[test]

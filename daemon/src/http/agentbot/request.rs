@@ -90,7 +90,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Mutation<T> {
         if text.trim_ascii_start().first() != Some(&b'{') {
             return Err(wrong("it is not an object".to_owned()));
         }
-        let body = serde_json::from_slice(text).map_err(|why| wrong(why.to_string()))?;
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let body =
+            serde_path_to_error::deserialize(&mut reader).map_err(|why| match why.path().to_string().as_str() {
+                "." => wrong(why.inner().to_string()),
+                field => refuse(Error::invalid(field, why.inner()).hint("docs/API.md lists what each field takes")),
+            })?;
+        reader.end().map_err(|why| wrong(why.to_string()))?;
         Ok(Self { body, idempotency, respond_async: prefers_async(&headers) })
     }
 }
