@@ -14,8 +14,9 @@ use super::{fault, operation};
 use crate::engine::{Engine, Facts, Observed};
 use crate::error::{Error, Result};
 use crate::events::{about, kind};
+use crate::store::crashes::{self, Crash};
 use crate::store::events::append;
-use crate::store::instances::{self, Crash};
+use crate::store::instances;
 use crate::store::operations::{self, Ending};
 use crate::store::{images, slots};
 
@@ -97,7 +98,7 @@ pub async fn act(scene: &Scene<'_>, step: &Step) -> Result<Outcome> {
         Step::ServeRebuild => return serve_rebuild(scene).await,
         Step::Forgive => {
             let id = record.instance.id.clone();
-            context.store.write(move |conn| instances::forgive(conn, &id)).await?;
+            context.store.write(move |conn| crashes::forgive(conn, &id)).await?;
         }
         Step::CloseDoor => {
             context.links.close(&slot.id);
@@ -251,7 +252,7 @@ async fn note_exit(scene: &Scene<'_>, asked: bool) -> Result<()> {
     context
         .store
         .write(move |conn| {
-            instances::note_exit(conn, &seen, &fingerprint, crash.as_ref(), now)?;
+            crashes::note_exit(conn, &seen, &fingerprint, crash.as_ref(), now)?;
             if let Some(crash) = &crash {
                 let payload = json!({"agent": seen.name, "cause": crash.cause, "next_start_at": crash.next_start_at});
                 append(conn, &about(&seen, kind::CRASHED, payload))?;

@@ -3,6 +3,7 @@
 //! A request goes through [`state::admit`] into one transaction (what is wanted, an operation, an event) and wakes the
 //! [`reconciler`]; only that acts on the engine, one step of [`plan`] at a time.
 
+mod accept;
 mod act;
 mod admission;
 mod audit;

@@ -12,7 +12,7 @@ use super::plan::{Container, Situation, Verdict, Vitals};
 use crate::engine::{Facts, Observed, RunState, drift, harden};
 use crate::error::Result;
 use crate::store::instances::{self, Instance};
-use crate::store::operations;
+use crate::store::{crashes, operations};
 
 /// What stands in the store about one agent.
 pub struct Record {
@@ -38,7 +38,7 @@ pub async fn record(context: &Context, slot: &SlotId) -> Result<Option<Record>> 
             let operation = operations::open(conn, &instance.id)?;
             let recent_crashes = if instance.crash_streak >= loop_after {
                 let since = Timestamp::now().checked_sub(window).unwrap_or(Timestamp::UNIX_EPOCH);
-                instances::crashes_since(conn, &instance.id, since)?
+                crashes::count_since(conn, &instance.id, since)?
             } else {
                 0
             };

@@ -19,7 +19,7 @@ use super::observe::Memory;
 use super::worker::{Next, Trouble, pass};
 use crate::engine::EngineEvent;
 use crate::error::Error;
-use crate::store::instances;
+use crate::store::{crashes, instances};
 
 /// Slots worked on at once. The engine has a limiter of its own for what costs it; this bounds memory and patience.
 const WORKERS: usize = 64;
@@ -225,7 +225,7 @@ impl Desk {
         let facts = self.context.presence.last_facts();
         tracing::info!(engine.version = facts.map(|facts| facts.version.clone()), "the engine answers");
         if let Some(since) = self.context.presence.excused_since() {
-            let excused = self.context.store.write(move |conn| instances::excuse_since(conn, since)).await;
+            let excused = self.context.store.write(move |conn| crashes::excuse_since(conn, since)).await;
             if let Err(error) = excused {
                 tracing::warn!(%error, "crashes could not be excused");
             }

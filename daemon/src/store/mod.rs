@@ -12,6 +12,7 @@ mod readers;
 mod rows;
 mod writer;
 
+pub mod crashes;
 pub mod dirs;
 pub mod events;
 pub mod idempotency;
