@@ -141,5 +141,9 @@ impl Drop for SmallDisk {
         if let Err(error) = umount2(&self.at, MntFlags::MNT_DETACH) {
             eprintln!("{} stays mounted: {error}", self.at.display());
         }
+        // In a story that fails the home around it may have been dropped before, and could not go.
+        if std::fs::remove_dir(&self.at).is_ok() {
+            let _ = self.at.parent().map(std::fs::remove_dir);
+        }
     }
 }
