@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 
 use super::agentbot::envelope::Refusal;
 use super::request_id::RequestId;
@@ -23,6 +24,9 @@ pub struct Bounds {
 
 /// Reads the body up to the limit and hands it on whole.
 pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
     let (parts, body) = request.into_parts();
     let id = parts.extensions.get::<RequestId>().cloned();
     match read(body, bounds).await {

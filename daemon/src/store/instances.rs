@@ -6,8 +6,8 @@ use agentbot_wire::{AgentName, InstanceId, Phase, SlotId, TenantId};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
-use super::rows::{known, many, maybe_time, one, word};
-use super::{Slot, ms, slots, time, unique_violation};
+use super::rows::{Columns, many, one};
+use super::{Slot, ms, slots, unique_violation};
 use crate::error::{Error, Result};
 
 /// What the owner wants of an agent.
@@ -136,46 +136,52 @@ pub struct Instance {
     pub deleted_at: Option<Timestamp>,
 }
 
-const SELECT: &str = "SELECT i.*, %SLOT% FROM instances i JOIN slots s ON s.id = i.slot";
+/// The columns of an instance, in the order in which [`from_row`] takes them; those of its slot follow.
+const COLUMNS: &str = "i.id, i.tenant_id, i.name, i.plan, i.memory, i.nano_cpus, i.pids, i.disk, i.model, i.image,
+    i.config, i.token_salt, i.desired, i.desired_before, i.restart_wanted, i.restart_done, i.rebuild_wanted,
+    i.rebuild_done, i.phase, i.phase_since, i.reason, i.runtime_version, i.started_at, i.crashes, i.crash_streak,
+    i.last_crash, i.exit_seen, i.next_start_at, i.revision, i.created_at, i.updated_at, i.deleted_at";
 
 fn select(rest: &str) -> String {
-    format!("{} {rest}", SELECT.replace("%SLOT%", slots::COLUMNS))
+    format!("SELECT {COLUMNS}, {} FROM instances i JOIN slots s ON s.id = i.slot {rest}", slots::COLUMNS)
 }
 
 fn from_row(row: &Row<'_>) -> Result<Instance> {
-    let owed = |wanted: &str, done: &str| Ok::<_, Error>(Owed { wanted: row.get(wanted)?, done: row.get(done)? });
+    let mut columns = Columns::of(row);
+    let c = &mut columns;
+    // Fields are evaluated in the order they are written in, which is that of the columns.
     Ok(Instance {
-        id: word(row, "id")?,
-        tenant: TenantId::from_stored(&row.get::<_, String>("tenant_id")?),
-        name: word(row, "name")?,
-        slot: slots::from_row(row)?,
-        plan: row.get("plan")?,
-        memory: row.get("memory")?,
-        nano_cpus: row.get("nano_cpus")?,
-        pids: row.get("pids")?,
-        disk: row.get("disk")?,
-        model: row.get("model")?,
-        image: row.get("image")?,
-        config: row.get("config")?,
-        token_salt: row.get("token_salt")?,
-        desired: known(row, "desired", Desired::from_word)?,
-        desired_before: known(row, "desired_before", Desired::from_word)?,
-        restart: owed("restart_wanted", "restart_done")?,
-        rebuild: owed("rebuild_wanted", "rebuild_done")?,
-        phase: known(row, "phase", Phase::from_word)?,
-        phase_since: time(row.get("phase_since")?)?,
-        reason: row.get("reason")?,
-        runtime_version: row.get("runtime_version")?,
-        started_at: maybe_time(row.get("started_at")?)?,
-        crashes: row.get("crashes")?,
-        crash_streak: row.get("crash_streak")?,
-        last_crash: row.get("last_crash")?,
-        exit_seen: row.get("exit_seen")?,
-        next_start_at: maybe_time(row.get("next_start_at")?)?,
-        revision: row.get("revision")?,
-        created_at: time(row.get("created_at")?)?,
-        updated_at: time(row.get("updated_at")?)?,
-        deleted_at: maybe_time(row.get("deleted_at")?)?,
+        id: c.word("instance")?,
+        tenant: TenantId::from_stored(&c.next::<String>()?),
+        name: c.word("name")?,
+        plan: c.next()?,
+        memory: c.next()?,
+        nano_cpus: c.next()?,
+        pids: c.next()?,
+        disk: c.next()?,
+        model: c.next()?,
+        image: c.next()?,
+        config: c.next()?,
+        token_salt: c.next()?,
+        desired: c.known("desired", Desired::from_word)?,
+        desired_before: c.known("desired_before", Desired::from_word)?,
+        restart: Owed { wanted: c.next()?, done: c.next()? },
+        rebuild: Owed { wanted: c.next()?, done: c.next()? },
+        phase: c.known("phase", Phase::from_word)?,
+        phase_since: c.time()?,
+        reason: c.next()?,
+        runtime_version: c.next()?,
+        started_at: c.maybe_time()?,
+        crashes: c.next()?,
+        crash_streak: c.next()?,
+        last_crash: c.next()?,
+        exit_seen: c.next()?,
+        next_start_at: c.maybe_time()?,
+        revision: c.next()?,
+        created_at: c.time()?,
+        updated_at: c.time()?,
+        deleted_at: c.maybe_time()?,
+        slot: slots::take(c)?,
     })
 }
 

@@ -6,33 +6,32 @@ use agentbot_wire::{
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
-use super::rows::{known, many, one, word};
-use super::{damaged, ms, time};
+use super::ms;
+use super::rows::{Columns, many, one};
 use crate::error::{Error, Result};
 
 const SELECT: &str = "SELECT id, kind, instance, agent_name, status, steps, actor, result, error, created_at, updated_at FROM operations";
 
 fn from_row(row: &Row<'_>) -> Result<Operation> {
-    let steps: Vec<Step> = json(row, "steps")?.unwrap_or_default();
-    Ok(Operation {
-        id: word(row, "id")?,
-        kind: known(row, "kind", OperationKind::from_word)?,
-        agent: word(row, "instance")?,
-        agent_name: row.get("agent_name")?,
-        status: known(row, "status", OperationStatus::from_word)?,
-        progress: progress(&steps),
-        steps,
-        actor: row.get("actor")?,
-        result: json(row, "result")?,
-        error: json(row, "error")?,
-        created_at: time(row.get("created_at")?)?,
-        updated_at: time(row.get("updated_at")?)?,
-    })
-}
-
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> Result<Option<T>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| serde_json::from_str(&text).map_err(|_| damaged(column, &text))).transpose()
+    let mut columns = Columns::of(row);
+    let c = &mut columns;
+    // Fields are evaluated in the order they are written in, which is that of the columns.
+    let mut operation = Operation {
+        id: c.word("operation")?,
+        kind: c.known("kind", OperationKind::from_word)?,
+        agent: c.word("instance")?,
+        agent_name: c.next()?,
+        status: c.known("status", OperationStatus::from_word)?,
+        steps: c.json("steps")?.unwrap_or_default(),
+        actor: c.next()?,
+        result: c.json("result")?,
+        error: c.json("error")?,
+        created_at: c.time()?,
+        updated_at: c.time()?,
+        progress: 0.0,
+    };
+    operation.progress = progress(&operation.steps);
+    Ok(operation)
 }
 
 fn progress(steps: &[Step]) -> f64 {

@@ -3,26 +3,65 @@
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use rusqlite::types::FromSql;
 use rusqlite::{CachedStatement, Params, Row};
+use serde::de::DeserializeOwned;
 
 use super::{damaged, time};
 use crate::error::{Error, Result};
 
-/// A column that holds the text of a typed value.
-pub(super) fn word<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T> {
-    let text: String = row.get(column)?;
-    text.parse().map_err(|_| damaged(column, &text))
+/// A row's columns, taken one after another: by number, since looking names up costs more than reading.
+pub(super) struct Columns<'a> {
+    row: &'a Row<'a>,
+    at: usize,
 }
 
-/// A column that holds one of a list of words.
-pub(super) fn known<T>(row: &Row<'_>, column: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T> {
-    let text: String = row.get(column)?;
-    read(&text).ok_or_else(|| damaged(column, &text))
-}
+impl<'a> Columns<'a> {
+    /// From the first column on.
+    pub(super) fn of(row: &'a Row<'a>) -> Self {
+        Self { row, at: 0 }
+    }
 
-/// A column that holds a time or nothing.
-pub(super) fn maybe_time(ms: Option<i64>) -> Result<Option<Timestamp>> {
-    ms.map(time).transpose()
+    /// The next column.
+    pub(super) fn next<T: FromSql>(&mut self) -> Result<T> {
+        let value = self.row.get(self.at)?;
+        self.at += 1;
+        Ok(value)
+    }
+
+    fn text(&mut self) -> Result<Option<&'a str>> {
+        let text = self.row.get_ref(self.at)?.as_str_or_null().map_err(Error::internal)?;
+        self.at += 1;
+        Ok(text)
+    }
+
+    /// A column that holds the text of a typed value.
+    pub(super) fn word<T: FromStr>(&mut self, what: &str) -> Result<T> {
+        let text = self.text()?.unwrap_or_default();
+        text.parse().map_err(|_| damaged(what, text))
+    }
+
+    /// A column that holds one of a list of words.
+    pub(super) fn known<T>(&mut self, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T> {
+        let text = self.text()?.unwrap_or_default();
+        read(text).ok_or_else(|| damaged(what, text))
+    }
+
+    /// A column that holds JSON or nothing.
+    pub(super) fn json<T: DeserializeOwned>(&mut self, what: &str) -> Result<Option<T>> {
+        let Some(text) = self.text()? else { return Ok(None) };
+        serde_json::from_str(text).map(Some).map_err(|error| damaged(what, text).caused_by(error))
+    }
+
+    /// A column that holds a time.
+    pub(super) fn time(&mut self) -> Result<Timestamp> {
+        time(self.next()?)
+    }
+
+    /// A column that holds a time or nothing.
+    pub(super) fn maybe_time(&mut self) -> Result<Option<Timestamp>> {
+        self.next::<Option<i64>>()?.map(time).transpose()
+    }
 }
 
 /// The first row of a query, if there is one.

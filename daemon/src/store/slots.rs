@@ -2,10 +2,10 @@
 
 use agentbot_wire::{SlotId, TenantId};
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, named_params};
 
 use super::ms;
-use super::rows::word;
+use super::rows::Columns;
 use crate::error::{Error, Result};
 use agentbot_wire::Code;
 
@@ -36,18 +36,19 @@ impl Slot {
     }
 }
 
+/// The columns of a slot, in the order in which [`take`] takes them.
 pub(super) const COLUMNS: &str =
-    "s.id AS slot_id, s.uid, s.container_gen, s.workspace_gen, s.container_id, s.image_id, s.workspace_made";
+    "s.id, s.uid, s.container_gen, s.workspace_gen, s.container_id, s.image_id, s.workspace_made";
 
-pub(super) fn from_row(row: &Row<'_>) -> Result<Slot> {
+pub(super) fn take(columns: &mut Columns<'_>) -> Result<Slot> {
     Ok(Slot {
-        id: word(row, "slot_id")?,
-        uid: row.get("uid")?,
-        container_gen: row.get("container_gen")?,
-        workspace_gen: row.get("workspace_gen")?,
-        container_id: row.get("container_id")?,
-        image_id: row.get("image_id")?,
-        workspace_made: row.get("workspace_made")?,
+        id: columns.word("slot")?,
+        uid: columns.next()?,
+        container_gen: columns.next()?,
+        workspace_gen: columns.next()?,
+        container_id: columns.next()?,
+        image_id: columns.next()?,
+        workspace_made: columns.next()?,
     })
 }
 
