@@ -51,6 +51,7 @@ fn run_state(state: &ContainerState) -> RunState {
         Some(ContainerStateStatusEnum::RUNNING) => RunState::Running,
         Some(ContainerStateStatusEnum::PAUSED) => RunState::Paused,
         Some(ContainerStateStatusEnum::EXITED) => RunState::Exited,
+        Some(ContainerStateStatusEnum::DEAD) => RunState::Dead,
         _ => RunState::Other,
     }
 }

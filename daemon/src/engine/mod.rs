@@ -130,7 +130,9 @@ pub enum RunState {
     Paused,
     /// Its process ended.
     Exited,
-    /// The engine is at it: restarting, removing, or dead.
+    /// The engine gave it up: it can be removed, nothing else.
+    Dead,
+    /// The engine is at it: restarting or removing.
     Other,
 }
 

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::context::Context;
 use super::exit::{backoff, cause, fingerprint};
-use super::observe::{Memory, Record};
+use super::memory::Memory;
+use super::observe::Record;
 use super::plan::{Container, Step, Why};
 use super::{fault, operation};
 use crate::engine::{Engine, Facts, Observed};

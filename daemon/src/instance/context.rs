@@ -161,5 +161,6 @@ pub fn deadlines(config: &Config) -> Deadlines {
         restart: beats(config.beat.restart_after),
         forgive: config.restart.healthy_after,
         loop_after: config.restart.crash_loop_after,
+        longest_pause: config.restart.max,
     }
 }

@@ -12,6 +12,7 @@ mod diagnose;
 mod exit;
 mod files;
 mod housekeeping;
+mod memory;
 mod observe;
 mod operation;
 mod phase;

@@ -1,15 +1,12 @@
 //! Looks at everything a plan needs to know about one agent.
 
-use std::collections::HashMap;
-use std::sync::Mutex;
-
 use agentbot_wire::{Operation, SlotId};
 use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::context::Context;
-use super::plan::{Container, Situation, Verdict, Vitals};
-use crate::engine::{Facts, Observed, RunState, drift, harden};
+use super::memory::Memory;
+use super::plan::{Container, Situation};
+use crate::engine::{Facts, Observed, drift, harden};
 use crate::error::Result;
 use crate::store::instances::{self, Instance};
 use crate::store::{crashes, operations};
@@ -47,46 +44,6 @@ pub async fn record(context: &Context, slot: &SlotId) -> Result<Option<Record>> 
         .await
 }
 
-/// What a daemon remembers of a slot between two looks, by the monotonic clock. A daemon that starts again gives every
-/// agent its full time anew.
-#[derive(Default)]
-pub struct Memory {
-    running: Mutex<HashMap<SlotId, (String, Instant)>>,
-    verdicts: Mutex<HashMap<SlotId, Verdict>>,
-}
-
-impl Memory {
-    fn running_for(&self, slot: &SlotId, run: Option<String>) -> std::time::Duration {
-        let mut seen = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Some(run) = run else {
-            seen.remove(slot);
-            return std::time::Duration::ZERO;
-        };
-        let now = Instant::now();
-        let entry = seen.entry(slot.clone()).or_insert_with(|| (run.clone(), now));
-        if entry.0 != run {
-            *entry = (run, now);
-        }
-        now.duration_since(entry.1)
-    }
-
-    /// Remembers why an agent was killed, for when its exit is accounted for.
-    pub fn condemn(&self, slot: &SlotId, verdict: Verdict) {
-        self.verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(slot.clone(), verdict);
-    }
-
-    /// Why an agent was killed, once.
-    pub fn take_verdict(&self, slot: &SlotId) -> Option<Verdict> {
-        self.verdicts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(slot)
-    }
-
-    /// Forgets a slot that is no more.
-    pub fn forget(&self, slot: &SlotId) {
-        self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(slot);
-        self.take_verdict(slot);
-    }
-}
-
 /// The container where the agent's should stand.
 ///
 /// # Errors
@@ -117,28 +74,6 @@ fn ours(context: &Context, instance: &Instance, facts: &Facts, observed: Observe
     Container::Ours { observed: Box::new(observed), drift }
 }
 
-/// What the agent has shown of life.
-#[must_use]
-pub fn vitals(context: &Context, memory: &Memory, slot: &SlotId, container: &Container) -> Vitals {
-    let run = match container {
-        Container::Ours { observed, .. } if observed.state == RunState::Running => {
-            let started = observed.started_at.map_or_else(String::new, |at| at.to_string());
-            Some(format!("{}@{started}", observed.id))
-        }
-        _ => None,
-    };
-    let running_for = memory.running_for(slot, run);
-    let link = context.links.state(slot);
-    let ping = context.config.load().beat.ping_timeout;
-    Vitals {
-        running_for,
-        alive: link.as_ref().is_some_and(|link| link.beats > 0),
-        healthy_for: link.as_ref().map(|link| link.healthy_for).unwrap_or_default(),
-        silent_for: link.as_ref().map(|link| link.silent_for).unwrap_or_default(),
-        ping_unanswered: link.and_then(|link| link.ping_open_for).is_some_and(|open| open >= ping),
-    }
-}
-
 /// Puts everything a plan is made from together.
 pub async fn situation<'a>(
     context: &Context,
@@ -162,7 +97,7 @@ pub async fn situation<'a>(
         workspace: context.dirs.has_workspace(slot).await,
         door: context.doors.is_open(&slot.id),
         image,
-        vitals: vitals(context, memory, &slot.id, container),
+        vitals: memory.vitals(context, &slot.id, container),
         recent_crashes: record.recent_crashes,
         exit_excused: excused,
         now: Timestamp::now(),

@@ -21,7 +21,7 @@ pub fn phase(s: &Situation<'_>) -> (Phase, Option<String>) {
 
 fn running_phase(s: &Situation<'_>, alive: bool) -> (Phase, Option<String>) {
     let v = s.vitals;
-    let healthy = alive && v.alive && v.silent_for < s.deadlines.unhealthy;
+    let healthy = alive && v.greeted && v.silent_for < s.deadlines.unhealthy;
     if s.instance.rebuild.is_due() {
         return (Phase::Repairing, None);
     }
@@ -36,8 +36,8 @@ fn running_phase(s: &Situation<'_>, alive: bool) -> (Phase, Option<String>) {
     if healthy && !s.instance.restart.is_due() {
         return (Phase::Running, None);
     }
-    if alive && v.alive && !s.instance.restart.is_due() {
-        return (Phase::Unhealthy, Some(format!("no beat for {} s", v.silent_for.as_secs())));
+    if alive && v.greeted && !s.instance.restart.is_due() {
+        return (Phase::Unhealthy, Some(format!("no sign of life for {} s", v.silent_for.as_secs())));
     }
     match s.open {
         Some(OperationKind::Provision) => (Phase::Provisioning, None),

@@ -52,13 +52,15 @@ impl Container {
 pub struct Vitals {
     /// How long its container has been seen running.
     pub running_for: Duration,
+    /// Whether it said hello and beat at least once since its container was started.
+    pub greeted: bool,
     /// Whether it is connected, said hello and beat at least once.
     pub alive: bool,
     /// How long it has been connected like that without a missed beat.
     pub healthy_for: Duration,
-    /// Time since its last sign of life, while connected.
+    /// Time since its last sign of life.
     pub silent_for: Duration,
-    /// Whether it was pinged and left the ping unanswered.
+    /// Whether it was pinged and left the ping unanswered, or cannot be pinged for want of a connection.
     pub ping_unanswered: bool,
 }
 
@@ -75,6 +77,8 @@ pub struct Deadlines {
     pub forgive: Duration,
     /// Crashes that make a loop.
     pub loop_after: u32,
+    /// The longest pause before a start: a clock that was set back must not make it longer.
+    pub longest_pause: Duration,
 }
 
 /// Everything a plan is made from.
@@ -243,14 +247,16 @@ fn existing(s: &Situation<'_>, observed: &Observed, drift: &[Drift]) -> Step {
     if alive {
         return if s.instance.restart.is_due() { Step::Stop } else { living(s) };
     }
-    if observed.state == RunState::Other {
-        return Step::Rest(Some(Duration::from_secs(1)));
+    match observed.state {
+        RunState::Other => return Step::Rest(Some(Duration::from_secs(1))),
+        RunState::Dead => return Step::Discard(Why::Changed),
+        _ => {}
     }
     match unseen_exit(s, observed) {
         Some(asked) => Step::NoteExit { asked },
         None if s.instance.restart.is_due() => Step::ServeRestart,
         None => match s.instance.next_start_at.and_then(|at| until(s.now, at)) {
-            Some(pause) => Step::Rest(Some(pause)),
+            Some(pause) => Step::Rest(Some(pause.min(s.deadlines.longest_pause))),
             None => prepare_again(s).unwrap_or(Step::Start),
         },
     }
@@ -273,7 +279,7 @@ fn living(s: &Situation<'_>) -> Step {
     }
     let Deadlines { hello, unhealthy, restart, forgive, .. } = s.deadlines;
     let v = s.vitals;
-    if !v.alive {
+    if !v.greeted {
         let left = hello.saturating_sub(v.running_for);
         return if left.is_zero() { Step::Kill(Verdict::NoHello) } else { Step::Rest(Some(left)) };
     }
@@ -334,6 +340,7 @@ fn toward_stopped(s: &Situation<'_>) -> Step {
                 RunState::Running => return Step::Stop,
                 RunState::Paused => return Step::Unpause,
                 RunState::Other => return Step::Rest(Some(Duration::from_secs(1))),
+                RunState::Dead => return Step::Discard(Why::Changed),
                 RunState::Created | RunState::Exited => {}
             }
             if unseen_exit(s, observed).is_some() {

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::audit::{self, Audit};
 use super::context::Context;
-use super::observe::Memory;
+use super::memory::Memory;
 use super::worker::{Next, Trouble, pass};
 use crate::engine::EngineEvent;
 use crate::error::Error;

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::act::{Outcome, Scene, act};
 use super::context::Context;
-use super::observe::{self, Memory, Record};
+use super::memory::Memory;
+use super::observe::{self, Record};
 use super::phase::{is_reached, phase};
 use super::plan::{Step, plan};
 use super::{diagnose, fault, operation};
