@@ -111,6 +111,7 @@ impl App {
             config: live.clone(),
             dirs: SlotDirs::new(&state_dir),
             wakes,
+            asks: Marks::new(),
             image: AgentImage::new(agent_binary, env!("CARGO_PKG_VERSION")),
         });
         let driver = Driver::new(tasks.clone(), stop.clone());

@@ -190,6 +190,7 @@ pub fn listed(summary: ContainerSummary) -> Option<Listed> {
         Some(ContainerSummaryStateEnum::RUNNING) => RunState::Running,
         Some(ContainerSummaryStateEnum::PAUSED) => RunState::Paused,
         Some(ContainerSummaryStateEnum::EXITED) => RunState::Exited,
+        Some(ContainerSummaryStateEnum::DEAD) => RunState::Dead,
         _ => RunState::Other,
     };
     Some(Listed {

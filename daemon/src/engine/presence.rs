@@ -1,10 +1,8 @@
 //! Whether the engine answers, since when, and what it is.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use agentbot_wire::{ApiError, Code, EngineStatus};
 use jiff::{SignedDuration, Timestamp};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{Engine, Exit, Facts};
@@ -21,6 +19,8 @@ struct State {
     available: bool,
     since: Timestamp,
     error: Option<ApiError>,
+    /// When this daemon began to watch.
+    born: Timestamp,
     /// The last time it was away, from and to.
     away: Option<(Timestamp, Option<Timestamp>)>,
 }
@@ -41,6 +41,7 @@ impl Presence {
             available: false,
             since: Timestamp::now(),
             error: Some(Error::new(Code::EngineUnavailable, "the engine has not answered yet").to_api()),
+            born: Timestamp::now(),
             away: None,
         };
         Self { engine, state: Arc::new(watch::Sender::new(state)) }
@@ -104,8 +105,8 @@ impl Presence {
     /// Records that it does not answer. Says whether that is news.
     pub fn lost(&self, error: &Error) -> bool {
         self.state.send_if_modified(|state| {
-            let news = state.available;
-            if news || state.away.is_none() {
+            let news = state.available || state.away.is_none();
+            if news {
                 let now = Timestamp::now();
                 (state.available, state.since, state.away) = (false, now, Some((now, None)));
             }
@@ -114,11 +115,12 @@ impl Presence {
         })
     }
 
-    /// Whether an exit is the doing of an engine that went away, not of the agent.
+    /// Whether an exit is not to be held against the agent: it came with an engine that went away, or before this daemon
+    /// watched, when host and engine may have ended it as well.
     #[must_use]
     pub fn excuses(&self, exit: &Exit) -> bool {
-        let Some((from, to)) = self.state.borrow().away else { return false };
-        exit.finished_at.is_some_and(|at| in_outage(at, from, to))
+        let State { born, away, .. } = *self.state.borrow();
+        exit.finished_at.is_some_and(|at| at < born || away.is_some_and(|(from, to)| in_outage(at, from, to)))
     }
 
     /// From when on exits are excused by the last outage.
@@ -129,9 +131,13 @@ impl Presence {
 
     /// Waits until it is there or gone, whichever it was not.
     pub async fn changed(&self) {
-        let mut seen = self.state.subscribe();
-        // The sender lives in `self`, so this cannot fail while somebody waits.
-        let _ = seen.changed().await;
+        self.follow().changed().await;
+    }
+
+    /// Sees every coming and going from now on.
+    #[must_use]
+    pub fn follow(&self) -> Presences {
+        Presences(self.state.subscribe())
     }
 
     /// Its status for people.
@@ -146,12 +152,19 @@ impl Presence {
             error: state.error.as_ref().map(|error| error.message.clone()),
         }
     }
+}
 
-    /// Waits at most so long until it answers. Says whether it does.
-    pub async fn await_available(&self, limit: Duration) -> bool {
-        let mut seen = self.state.subscribe();
-        let available = seen.wait_for(|state| state.available);
-        matches!(tokio::time::timeout(limit, available).await, Ok(Ok(_)))
+/// The comings and goings of an engine.
+pub struct Presences(watch::Receiver<State>);
+
+impl Presences {
+    /// Waits for the next one, at once when one was missed, and says whether the engine answers now.
+    pub async fn changed(&mut self) -> bool {
+        // The sender lives as long as the presence; without it nothing changes any more.
+        if self.0.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        self.0.borrow_and_update().available
     }
 }
 

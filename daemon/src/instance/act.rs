@@ -19,7 +19,7 @@ use crate::store::crashes::{self, Crash};
 use crate::store::events::append;
 use crate::store::instances;
 use crate::store::operations::{self, Ending};
-use crate::store::{images, slots};
+use crate::store::{Connection, images, slots};
 
 /// Log lines kept with a crash.
 const LAST_LINES: u32 = 20;
@@ -80,7 +80,7 @@ pub async fn act(scene: &Scene<'_>, step: &Step) -> Result<Outcome> {
         Step::Rename => rename(scene).await?,
         Step::Unpause => {
             scene.engine().unpause(&scene.observed()?.id).await?;
-            healed(scene, "the container was frozen and runs again").await?;
+            healed(scene, "the container was frozen and runs again", |_| Ok(())).await?;
         }
         Step::Start => start(scene).await?,
         Step::Stop => stop(scene).await?,
@@ -110,10 +110,24 @@ pub async fn act(scene: &Scene<'_>, step: &Step) -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-async fn healed(scene: &Scene<'_>, what: &str) -> Result<()> {
+/// Makes a change and says in the same commit what it put right.
+async fn healed(
+    scene: &Scene<'_>,
+    what: &str,
+    change: impl FnOnce(&Connection) -> Result<()> + Send + 'static,
+) -> Result<()> {
     let event = about(&scene.record.instance, kind::HEALED, json!({"what": what}));
     tracing::info!(instance.id = %scene.record.instance.id, what, "healed");
-    scene.context.events.write(&scene.context.store, event).await
+    scene
+        .context
+        .store
+        .write(move |conn| {
+            change(conn)?;
+            append(conn, &event).map(|_| ())
+        })
+        .await?;
+    scene.context.events.publish();
+    Ok(())
 }
 
 async fn diagnose(scene: &Scene<'_>) -> Result<Outcome> {
@@ -129,7 +143,8 @@ async fn diagnose(scene: &Scene<'_>) -> Result<Outcome> {
             found.push(format!("{what} (healed before this repair)"));
         }
     }
-    Ok(Outcome { note: Some(found.join("\n")), erased: false })
+    let found = if found.is_empty() { operation::NOTHING.to_owned() } else { found.join("\n") };
+    Ok(Outcome { note: Some(found), erased: false })
 }
 
 /// A repair reports what was healed so shortly before it.
@@ -165,6 +180,8 @@ async fn ensure_image(scene: &Scene<'_>) -> Result<()> {
 pub async fn own_image(context: &Context, facts: &Facts) -> Result<String> {
     let archive = context.image.archive(&facts.architecture).await?;
     let engine = context.presence.engine();
+    // Agents that are made at once need it loaded once.
+    let _turn = context.image.loading().await;
     if engine.image_id(&archive.image_id).await?.is_none() {
         engine.load_image(archive.bytes.clone()).await?;
         if engine.image_id(&archive.image_id).await?.is_none() {
@@ -205,7 +222,7 @@ async fn adopt(scene: &Scene<'_>) -> Result<()> {
 async fn rename(scene: &Scene<'_>) -> Result<()> {
     let wanted = scene.record.instance.slot.container_name();
     match scene.engine().rename(&scene.observed()?.id, &wanted).await {
-        Ok(()) => healed(scene, &format!("the container was renamed to {}", scene.observed()?.name)).await,
+        Ok(()) => healed(scene, &format!("the container was renamed to {}", scene.observed()?.name), |_| Ok(())).await,
         // Somebody took the name meanwhile; a new generation has another one.
         Err(error) if error.code() == Code::Conflict => discard(scene, Why::Changed).await,
         Err(error) => Err(error),
@@ -268,28 +285,33 @@ async fn note_exit(scene: &Scene<'_>, asked: bool) -> Result<()> {
 async fn forget(scene: &Scene<'_>) -> Result<()> {
     let Scene { context, record, .. } = scene;
     let slot = record.instance.slot.clone();
-    context.store.write(move |conn| slots::next_container(conn, &slot)).await?;
     if record.instance.desired.is_gone() {
-        return Ok(());
+        return context.store.write(move |conn| slots::next_container(conn, &slot)).await;
     }
-    healed(scene, "the container was removed by somebody; a new one takes its place when it is wanted").await
+    let what = "the container was removed by somebody; a new one takes its place when it is wanted";
+    healed(scene, what, move |conn| slots::next_container(conn, &slot)).await
 }
 
 async fn discard(scene: &Scene<'_>, why: Why) -> Result<()> {
     let Scene { context, record, container, .. } = scene;
     let slot = record.instance.slot.clone();
     scene.engine().remove(&scene.observed()?.id).await?;
-    context.store.write(move |conn| slots::next_container(conn, &slot)).await?;
+    let turn = move |conn: &Connection| slots::next_container(conn, &slot);
     let Container::Ours { observed, drift } = container else { return Ok(()) };
     let fields: Vec<String> = drift.iter().map(|drift| drift.field.to_string()).chain(observed.risky.clone()).collect();
     match why {
-        Why::Rebuild | Why::Deleted => Ok(()),
-        Why::Changed => healed(scene, &format!("the container was changed by somebody: {}", fields.join(", "))).await,
-        Why::Unsafe => Err(Error::new(
-            Code::NotHardened,
-            format!("the engine made a container that differs from what was asked for: {}", fields.join(", ")),
-        )
-        .hint("the container was removed unstarted; look at the engine's defaults and version")),
+        Why::Rebuild | Why::Deleted => context.store.write(turn).await,
+        Why::Changed => {
+            healed(scene, &format!("the container was changed by somebody: {}", fields.join(", ")), turn).await
+        }
+        Why::Unsafe => {
+            context.store.write(turn).await?;
+            Err(Error::new(
+                Code::NotHardened,
+                format!("the engine made a container that differs from what was asked for: {}", fields.join(", ")),
+            )
+            .hint("the container was removed unstarted; look at the engine's defaults and version"))
+        }
     }
 }
 

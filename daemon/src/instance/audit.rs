@@ -83,11 +83,20 @@ fn agrees(instance: &Instance, listed: Option<&Listed>) -> bool {
     named && settled
 }
 
-/// Lists the containers, takes away what is left over, and says which slots need a look.
+/// What a look around found.
+#[derive(Debug, Default)]
+pub struct Findings {
+    /// Slots that need a look.
+    pub slots: Vec<SlotId>,
+    /// Containers of ours that nothing has wanted for a while: to be removed.
+    pub left_over: Vec<Listed>,
+}
+
+/// Lists the containers and compares them with what is known.
 ///
 /// # Errors
 /// When the engine does not answer or the store cannot be read.
-pub async fn look_around(context: &Context, audit: &mut Audit) -> Result<Vec<SlotId>> {
+pub async fn look_around(context: &Context, audit: &mut Audit) -> Result<Findings> {
     let listed = context.presence.engine().list(&context.daemon_id).await?;
     // Read after the list: what is created between the two is then at worst looked at once too often.
     let all = context.store.read(instances::all).await?;
@@ -107,16 +116,17 @@ pub async fn look_around(context: &Context, audit: &mut Audit) -> Result<Vec<Slo
         }
     }
     report_unknown(audit, unknown);
-    sweep(context, audit, &strays, listed.len()).await;
+    let left_over = left_over(audit, &strays, listed.len());
     let full = audit.last_full.is_none_or(|last| last.elapsed() >= FULL);
     if full {
         audit.last_full = Some(Instant::now());
     }
-    Ok(all
+    let slots = all
         .iter()
         .filter(|instance| full || !agrees(instance, by_slot.get(&instance.slot.id).copied()))
         .map(|instance| instance.slot.id.clone())
-        .collect())
+        .collect();
+    Ok(Findings { slots, left_over })
 }
 
 fn report_unknown(audit: &Audit, unknown: BTreeSet<String>) {
@@ -127,9 +137,9 @@ fn report_unknown(audit: &Audit, unknown: BTreeSet<String>) {
     *known = unknown;
 }
 
-/// Removes containers of ours that no row has wanted for a while, unless they are so many that the rows are more likely
-/// to be wrong than the containers.
-async fn sweep(context: &Context, audit: &mut Audit, strays: &[&Listed], listed: usize) {
+/// Containers of ours that no row has wanted for a while, unless they are so many that the rows are more likely to be
+/// wrong than the containers.
+fn left_over(audit: &mut Audit, strays: &[&Listed], listed: usize) -> Vec<Listed> {
     let now = Instant::now();
     audit.strays.retain(|id, _| strays.iter().any(|stray| stray.id == *id));
     for stray in strays {
@@ -147,9 +157,15 @@ async fn sweep(context: &Context, audit: &mut Audit, strays: &[&Listed], listed:
         *told = said;
     }
     if mismatch {
-        return;
+        return Vec::new();
     }
-    for stray in strays.iter().filter(|stray| audit.strays.get(&stray.id).is_some_and(|seen| seen.elapsed() >= GRACE)) {
+    let long = |stray: &&&Listed| audit.strays.get(&stray.id).is_some_and(|seen| seen.elapsed() >= GRACE);
+    strays.iter().filter(long).map(|stray| (*stray).clone()).collect()
+}
+
+/// Removes what is left over. What the engine will not remove now is found again.
+pub async fn sweep(context: &Context, left_over: Vec<Listed>) {
+    for stray in left_over {
         tracing::info!(container.name = stray.name, "removing a container of ours that nothing wants");
         if let Err(error) = context.presence.engine().remove(&stray.id).await {
             tracing::warn!(container.name = stray.name, %error, "it stays for now");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentbot_wire::SlotId;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::files::SlotDirs;
 use super::plan::Deadlines;
@@ -41,8 +41,10 @@ pub struct Context {
     pub config: Live,
     /// Directories of slots.
     pub dirs: SlotDirs,
-    /// Slots to look at.
+    /// Slots that showed news, by themselves or through the engine.
     pub wakes: Marks<SlotId>,
+    /// Slots of which somebody asked something.
+    pub asks: Marks<SlotId>,
     /// The agent image of this daemon.
     pub image: AgentImage,
 }
@@ -52,13 +54,19 @@ pub struct AgentImage {
     binary: std::path::PathBuf,
     version: &'static str,
     archive: OnceCell<Arc<Archive>>,
+    loading: Mutex<()>,
 }
 
 impl AgentImage {
     /// The image of a binary.
     #[must_use]
     pub fn new(binary: std::path::PathBuf, version: &'static str) -> Self {
-        Self { binary, version, archive: OnceCell::new() }
+        Self { binary, version, archive: OnceCell::new(), loading: Mutex::new(()) }
+    }
+
+    /// Waits for the turn to load it into the engine.
+    pub async fn loading(&self) -> MutexGuard<'_, ()> {
+        self.loading.lock().await
     }
 
     /// Packs it, once.

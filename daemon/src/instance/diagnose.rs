@@ -16,9 +16,11 @@ pub fn findings(s: &Situation<'_>) -> Vec<String> {
             match observed.state {
                 RunState::Running => {}
                 RunState::Paused => found.push("the container is frozen".to_owned()),
-                RunState::Created => found.push("the container was never started".to_owned()),
+                // Just made by whoever healed it; what was wrong before stands in the log of heals.
+                RunState::Created => {}
                 RunState::Exited => found.push("the container is not running".to_owned()),
-                RunState::Other => found.push("the engine is busy with the container, or gave it up".to_owned()),
+                RunState::Dead => found.push("the engine gave the container up".to_owned()),
+                RunState::Other => found.push("the engine is busy with the container".to_owned()),
             }
             if observed.name != s.instance.slot.container_name() {
                 found.push(format!("the container was renamed to {}", observed.name));

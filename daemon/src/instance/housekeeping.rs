@@ -107,7 +107,7 @@ async fn purge_expired(context: &Context) -> Result<usize> {
     context.events.publish();
     let count = expired.len();
     for slot in expired {
-        context.wakes.mark(slot);
+        context.asks.mark(slot);
     }
     Ok(count)
 }

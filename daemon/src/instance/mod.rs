@@ -6,6 +6,7 @@
 mod accept;
 mod act;
 mod admission;
+mod agenda;
 mod audit;
 mod context;
 mod diagnose;

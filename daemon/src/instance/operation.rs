@@ -113,6 +113,9 @@ pub fn note(operation: &mut Operation, name: &str, detail: String) {
     }
 }
 
+/// What a diagnosis says of an agent with which nothing is wrong.
+pub const NOTHING: &str = "nothing is wrong";
+
 /// What an operation gives when its aim is reached.
 #[must_use]
 pub fn success(operation: &Operation, phase: Phase) -> Ending {
@@ -129,6 +132,7 @@ fn report(operation: &Operation) -> RepairReport {
         .iter()
         .find(|step| step.name == "diagnose")
         .and_then(|step| step.detail.as_deref())
+        .filter(|detail| *detail != NOTHING)
         .map(|detail| detail.lines().map(str::to_owned).collect())
         .unwrap_or_default();
     let said = |name: &str, sentence: &str| has_done(operation, name).then(|| sentence.to_owned());

@@ -28,6 +28,7 @@ impl World {
         let container = a_container(&mut instance, RunState::Running);
         let vitals = Vitals {
             running_for: Duration::from_secs(60),
+            greeted: true,
             alive: true,
             healthy_for: Duration::from_secs(60),
             ..Vitals::default()
@@ -93,6 +94,7 @@ impl World {
                 restart: Duration::from_secs(30),
                 forgive: Duration::from_secs(600),
                 loop_after: 5,
+                longest_pause: Duration::from_secs(300),
             },
         }
     }
@@ -120,7 +122,7 @@ fn a_new_agent_gets_image_workspace_socket_container_in_this_order() {
     assert_eq!(world.plan(), Step::Start);
     world = world.state(RunState::Running);
     assert_eq!((world.plan(), world.phase()), (Step::Rest(Some(HELLO)), Phase::Provisioning));
-    world.vitals.alive = true;
+    (world.vitals.alive, world.vitals.greeted) = (true, true);
     assert_eq!(world.phase(), Phase::Running);
 }
 
@@ -151,6 +153,37 @@ fn silence_is_told_first_and_ends_in_a_restart_only_with_an_unanswered_ping() {
     assert_eq!(silent(29, true).plan(), Step::Rest(Some(Duration::from_secs(1))));
     assert!(matches!(silent(31, false).plan(), Step::Rest(Some(_))));
     assert_eq!(silent(30, true).plan(), Step::Kill(Verdict::Silent));
+}
+
+#[test]
+fn a_lost_link_is_not_a_death_until_six_beats_are_missed() {
+    let lost = |seconds| {
+        World::healthy().with(|world| {
+            world.vitals.alive = false;
+            world.vitals.ping_unanswered = true;
+            world.vitals.silent_for = Duration::from_secs(seconds);
+        })
+    };
+    assert_eq!((lost(0).plan(), lost(0).phase()), (Step::Rest(Some(Duration::from_secs(15))), Phase::Running));
+    assert_eq!(lost(15).phase(), Phase::Unhealthy);
+    assert!(matches!(lost(29).plan(), Step::Rest(Some(_))));
+    assert_eq!(lost(30).plan(), Step::Kill(Verdict::Silent));
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_make_a_pause_longer() {
+    let world = World::healthy().state(RunState::Exited).with(|world| {
+        let Container::Ours { observed, .. } = &world.container else { panic!("it is ours") };
+        world.instance.exit_seen = observed.exit.as_ref().map(|exit| fingerprint(observed, exit));
+        world.instance.next_start_at = Some(Timestamp::from_second(86_400).unwrap());
+    });
+    assert_eq!(world.plan(), Step::Rest(Some(Duration::from_secs(300))));
+}
+
+#[test]
+fn a_container_that_the_engine_gave_up_is_replaced() {
+    assert_eq!(World::healthy().state(RunState::Dead).plan(), Step::Discard(Why::Changed));
+    assert_eq!(World::healthy().state(RunState::Dead).wants(Desired::Stopped).plan(), Step::Discard(Why::Changed));
 }
 
 #[test]
@@ -317,7 +350,7 @@ fn from_every_state_the_plan_comes_to_rest_where_it_should() {
             for (rebuild, restart, door) in [(0, 0, true), (1, 0, true), (0, 1, false), (1, 1, false)] {
                 let mut world = match state {
                     Some(state) => {
-                        World::healthy().state(state).with(|world| world.vitals.alive = state == RunState::Running)
+                        World::healthy().state(state).with(|world| world.vitals.greeted = state == RunState::Running)
                     }
                     None => World::new().with(|world| world.open = None),
                 }
@@ -346,7 +379,7 @@ fn settle(world: &mut World) {
             Step::Create => world.container = a_container(&mut world.instance, RunState::Created),
             Step::Start | Step::Unpause => {
                 world.container = a_container(&mut world.instance, RunState::Running);
-                world.vitals = Vitals { alive: true, ..Vitals::default() };
+                world.vitals = Vitals { greeted: true, alive: true, ..Vitals::default() };
             }
             Step::Stop => {
                 world.container = a_container(&mut world.instance, RunState::Exited);

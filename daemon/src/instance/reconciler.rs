@@ -1,23 +1,24 @@
 //! The one task that acts on the engine. It owns the workers, one per slot at a time, and everything that wakes them.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use agentbot_wire::SlotId;
-use futures_util::StreamExt;
 use futures_util::future::FutureExt;
-use futures_util::stream::BoxStream;
-use tokio::task::JoinSet;
+use futures_util::stream::{BoxStream, StreamExt};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::audit::{self, Audit};
+use super::agenda::Agenda;
+use super::audit::{self, Audit, Findings};
 use super::context::Context;
 use super::memory::Memory;
 use super::worker::{Next, Trouble, pass};
-use crate::engine::EngineEvent;
+use crate::engine::{EngineEvent, Listed};
 use crate::error::Error;
 use crate::store::{crashes, instances};
 
@@ -53,54 +54,72 @@ impl Pulse {
     }
 }
 
-struct Done {
-    slot: SlotId,
-    next: Next,
-    trouble: Trouble,
+/// What a worker or a job of the desk came back with.
+enum Done {
+    /// A slot was brought as far as it could be.
+    Worked { slot: SlotId, next: Next, trouble: Trouble },
+    /// The engine's list was compared with what is known.
+    Looked { audit: Audit, findings: Findings },
+    /// Left-over containers were removed.
+    Swept,
+    /// The engine was asked who it is.
+    Asked,
 }
 
-/// What the reconciler knows between two turns of its loop.
+/// What the reconciler knows between two turns of its loop. It never waits for the engine itself.
 struct Desk {
     context: Arc<Context>,
     memory: Arc<Memory>,
-    audit: Audit,
-    workers: JoinSet<Done>,
-    busy: HashMap<SlotId, bool>,
-    due: HashMap<SlotId, Instant>,
+    agenda: Agenda,
     trouble: HashMap<SlotId, Trouble>,
+    jobs: JoinSet<Done>,
+    workers: usize,
+    /// Absent while a look around is under way.
+    audit: Option<Audit>,
+    asking: bool,
+    sweeping: bool,
 }
 
 /// Runs until `stop`, then gives the workers `drain` to end the step they are at. What they leave undone is resumed at
 /// the next start.
 pub async fn run(context: Arc<Context>, audit: Audit, pulse: Pulse, stop: CancellationToken, drain: Duration) {
     let mut events = Arc::clone(context.presence.engine()).events(&context.daemon_id);
+    let mut presences = context.presence.follow();
     let mut desk = Desk {
         context: Arc::clone(&context),
         memory: Arc::default(),
-        audit,
-        workers: JoinSet::new(),
-        busy: HashMap::new(),
-        due: HashMap::new(),
+        agenda: Agenda::default(),
         trouble: HashMap::new(),
+        jobs: JoinSet::new(),
+        workers: 0,
+        audit: Some(audit),
+        asking: false,
+        sweeping: false,
     };
     let mut list = tokio::time::interval(context.config.load().engine.list_period);
     list.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    context.presence.ask().await;
-    desk.mark_all().await;
     loop {
         pulse.beat();
         desk.dispatch();
         let next_due = desk.next_due();
         tokio::select! {
             () = stop.cancelled() => break,
-            () = context.wakes.wait() => desk.take_wakes(),
-            event = next_event(&mut events) => desk.hear(event).await,
-            Some(done) = desk.workers.join_next() => desk.settle(done),
-            _ = list.tick() => desk.look_around().await,
+            () = context.asks.wait() => context.asks.take().into_iter().for_each(|slot| desk.agenda.ask(slot)),
+            () = context.wakes.wait() => context.wakes.take().into_iter().for_each(|slot| desk.agenda.news(slot)),
+            event = next_event(&mut events) => desk.hear(event),
+            Some(done) = desk.jobs.join_next() => desk.settle(done),
+            available = presences.changed() => desk.face(available).await,
+            _ = list.tick() => {
+                desk.look_around();
+                let period = context.config.load().engine.list_period;
+                if list.period() != period {
+                    list = tokio::time::interval_at(Instant::now() + period, period);
+                }
+            }
             () = tokio::time::sleep_until(next_due) => {}
         }
     }
-    let finish = async { while desk.workers.join_next().await.is_some() {} };
+    let finish = async { while desk.jobs.join_next().await.is_some() {} };
     if tokio::time::timeout(drain, finish).await.is_err() {
         tracing::info!("a step goes on at the next start");
     }
@@ -115,142 +134,161 @@ async fn next_event(events: &mut BoxStream<'static, EngineEvent>) -> EngineEvent
 }
 
 impl Desk {
-    fn mark(&mut self, slot: SlotId) {
-        self.due.insert(slot, Instant::now());
-    }
-
-    fn take_wakes(&mut self) {
-        for slot in self.context.wakes.take() {
-            self.mark(slot);
-        }
-    }
-
-    async fn mark_all(&mut self) {
-        match self.context.store.read(instances::all).await {
-            Ok(all) => all.into_iter().for_each(|instance| self.mark(instance.slot.id)),
-            Err(error) => tracing::error!(%error, "the agents could not be read"),
-        }
-    }
-
     fn next_due(&self) -> Instant {
         let idle = Instant::now() + Duration::from_secs(3600);
-        let ready = self.due.iter().filter(|(slot, _)| !self.busy.contains_key(*slot)).map(|(_, at)| *at);
-        if self.workers.len() >= WORKERS { idle } else { ready.min().unwrap_or(idle) }
+        if self.workers >= WORKERS { idle } else { self.agenda.next().unwrap_or(idle) }
     }
 
     /// Starts a worker for every slot that is due and not being worked on.
     fn dispatch(&mut self) {
-        let now = Instant::now();
-        let mut ready: Vec<(Instant, SlotId)> = self
-            .due
-            .iter()
-            .filter(|(slot, at)| **at <= now && !self.busy.contains_key(*slot))
-            .map(|(slot, at)| (*at, slot.clone()))
-            .collect();
-        ready.sort();
-        for (_, slot) in ready.into_iter().take(WORKERS.saturating_sub(self.workers.len())) {
-            self.due.remove(&slot);
-            self.busy.insert(slot.clone(), true);
+        while self.workers < WORKERS
+            && let Some(slot) = self.agenda.take()
+        {
+            self.workers += 1;
             let (context, memory) = (Arc::clone(&self.context), Arc::clone(&self.memory));
             let mut trouble = self.trouble.remove(&slot).unwrap_or_default();
-            self.workers.spawn(async move {
-                let work = std::panic::AssertUnwindSafe(pass(&context, &memory, &slot, &mut trouble)).catch_unwind();
+            self.jobs.spawn(async move {
+                let work = AssertUnwindSafe(pass(&context, &memory, &slot, &mut trouble)).catch_unwind();
                 let next = match tokio::time::timeout(PASS_LIMIT, work).await {
                     Ok(Ok(next)) => next,
                     Ok(Err(_)) => {
                         tracing::error!(slot.id = %slot, "a worker panicked; the slot is looked at again");
-                        Next::After(Duration::from_secs(5))
+                        Next::Retry(Duration::from_secs(5))
                     }
                     Err(_) => {
                         tracing::error!(slot.id = %slot, "a pass took too long; the slot is looked at again");
-                        Next::After(Duration::from_secs(1))
+                        Next::Retry(Duration::from_secs(1))
                     }
                 };
-                Done { slot, next, trouble }
+                Done::Worked { slot, next, trouble }
             });
         }
     }
 
-    fn settle(&mut self, done: std::result::Result<Done, tokio::task::JoinError>) {
-        // A worker catches its own panics, so what cannot be joined was cut off by the end of the runtime.
-        let Ok(Done { slot, next, trouble }) = done else { return };
-        self.busy.remove(&slot);
+    fn settle(&mut self, done: std::result::Result<Done, JoinError>) {
+        match done {
+            Ok(Done::Worked { slot, next, trouble }) => self.settle_worker(slot, next, trouble),
+            Ok(Done::Looked { audit, findings: Findings { slots, left_over } }) => {
+                self.audit = Some(audit);
+                slots.into_iter().for_each(|slot| self.agenda.news(slot));
+                self.sweep(left_over);
+            }
+            Ok(Done::Swept) => self.sweeping = false,
+            Ok(Done::Asked) => self.asking = false,
+            // Workers and jobs catch their own panics, so what cannot be joined was cut off by the end of the runtime.
+            Err(error) => tracing::error!(%error, "a job was cut off"),
+        }
+    }
+
+    fn settle_worker(&mut self, slot: SlotId, next: Next, trouble: Trouble) {
+        self.workers -= 1;
+        self.agenda.done(&slot);
         if trouble.count > 0 {
             self.trouble.insert(slot.clone(), trouble);
         }
         match next {
             Next::Wake => {}
+            Next::After(pause) => self.agenda.after(slot, pause),
+            Next::Retry(pause) => self.agenda.retry(slot, pause),
             Next::Gone => {
                 self.trouble.remove(&slot);
-                self.due.remove(&slot);
+                self.agenda.forget(&slot);
                 self.memory.forget(&slot);
-            }
-            Next::After(pause) => {
-                let at = Instant::now() + pause;
-                let due = self.due.entry(slot).or_insert(at);
-                *due = (*due).min(at);
             }
         }
     }
 
-    async fn hear(&mut self, event: EngineEvent) {
+    fn hear(&mut self, event: EngineEvent) {
         match event {
             EngineEvent::Connected => {
-                let was_away = self.context.presence.facts().is_err();
-                if self.context.presence.ask().await && was_away {
-                    self.welcome_back().await;
-                }
-                self.mark_all().await;
+                self.ask();
+                self.look_around();
             }
             EngineEvent::Lost => {
                 let error = Error::new(agentbot_wire::Code::EngineUnavailable, "the engine's event stream broke")
                     .hint("is Docker running?");
-                if self.context.presence.lost(&error) {
-                    tracing::warn!("the engine went away");
-                }
-                // Whoever waits for it learns at once that it waits for the engine.
-                self.mark_all().await;
+                self.context.presence.lost(&error);
             }
             EngineEvent::Container { slot, id, action } => {
                 tracing::debug!(container.id = id, action, "engine event");
                 if let Some(slot) = slot {
-                    self.mark(slot);
+                    self.agenda.news(slot);
                 }
             }
         }
     }
 
-    /// What ended with the engine was not the agents' fault.
-    async fn welcome_back(&mut self) {
-        let facts = self.context.presence.last_facts();
-        tracing::info!(engine.version = facts.map(|facts| facts.version.clone()), "the engine answers");
-        if let Some(since) = self.context.presence.excused_since() {
-            let excused = self.context.store.write(move |conn| crashes::excuse_since(conn, since)).await;
-            if let Err(error) = excused {
+    /// The engine came or went: every slot is looked at. What ended with the engine was not the agents' fault, and whoever
+    /// waits for it learns that it does.
+    async fn face(&mut self, available: bool) {
+        if available {
+            let facts = self.context.presence.last_facts();
+            tracing::info!(engine.version = facts.map(|facts| facts.version.clone()), "the engine answers");
+            self.agenda.forgive();
+            if let Some(since) = self.context.presence.excused_since()
+                && let Err(error) = self.context.store.write(move |conn| crashes::excuse_since(conn, since)).await
+            {
                 tracing::warn!(%error, "crashes could not be excused");
             }
+        } else {
+            let status = self.context.presence.status();
+            tracing::warn!(error = status.error, "the engine does not answer");
+        }
+        match self.context.store.read(instances::all).await {
+            Ok(all) => all.into_iter().for_each(|instance| self.agenda.after(instance.slot.id, Duration::ZERO)),
+            Err(error) => tracing::error!(%error, "the agents could not be read"),
         }
     }
 
-    /// The list is the truth: whatever differs from what is known is looked at.
-    async fn look_around(&mut self) {
-        if self.context.presence.facts().is_err() && self.context.presence.ask().await {
-            self.welcome_back().await;
-            self.mark_all().await;
+    fn ask(&mut self) {
+        if !std::mem::replace(&mut self.asking, true) {
+            let context = Arc::clone(&self.context);
+            self.jobs.spawn(async move {
+                context.presence.ask().await;
+                Done::Asked
+            });
         }
-        match audit::look_around(&self.context, &mut self.audit).await {
-            Ok(slots) => slots.into_iter().for_each(|slot| self.mark(slot)),
-            Err(error) => note_away(&self.context, &error),
+    }
+
+    /// The list is the truth: whatever differs from what is known is looked at. One look at a time.
+    fn look_around(&mut self) {
+        let Some(mut audit) = self.audit.take() else { return };
+        let context = Arc::clone(&self.context);
+        self.jobs.spawn(async move {
+            let look = AssertUnwindSafe(look_around(&context, &mut audit)).catch_unwind();
+            let findings = look.await.unwrap_or_else(|_| {
+                tracing::error!("a look around panicked; the next one is due soon");
+                Findings::default()
+            });
+            Done::Looked { audit, findings }
+        });
+    }
+
+    fn sweep(&mut self, left_over: Vec<Listed>) {
+        if left_over.is_empty() || std::mem::replace(&mut self.sweeping, true) {
+            return;
         }
+        let context = Arc::clone(&self.context);
+        self.jobs.spawn(async move {
+            audit::sweep(&context, left_over).await;
+            Done::Swept
+        });
     }
 }
 
-fn note_away(context: &Context, error: &Error) {
-    if error.code() == agentbot_wire::Code::EngineUnavailable {
-        if context.presence.lost(error) {
-            tracing::warn!(%error, "the engine does not answer");
+async fn look_around(context: &Context, audit: &mut Audit) -> Findings {
+    if context.presence.facts().is_err() && !context.presence.ask().await {
+        return Findings::default();
+    }
+    match audit::look_around(context, audit).await {
+        Ok(findings) => findings,
+        Err(error) => {
+            tracing::warn!(%error, "the containers could not be listed");
+            // One late list does not make an engine that is away: it is asked.
+            if error.code() == agentbot_wire::Code::EngineUnavailable {
+                context.presence.ask().await;
+            }
+            Findings::default()
         }
-    } else {
-        tracing::warn!(%error, "the containers could not be listed");
     }
 }

@@ -160,7 +160,7 @@ impl Instances {
 
     fn wake(&self, accepted: &Accepted) {
         self.context.events.publish();
-        self.context.wakes.mark(accepted.instance.slot.id.clone());
+        self.context.asks.mark(accepted.instance.slot.id.clone());
     }
 
     /// Ends an open operation on its caller's wish.
@@ -194,7 +194,7 @@ impl Instances {
             })
             .await?;
         self.context.events.publish();
-        self.context.wakes.mark(slot);
+        self.context.asks.mark(slot);
         Ok(operation)
     }
 

@@ -34,6 +34,8 @@ pub enum Next {
     Wake,
     /// Look again after so long.
     After(Duration),
+    /// Something failed: nothing but a new wish or the engine's return may have it looked at earlier.
+    Retry(Duration),
     /// Nothing is left of it.
     Gone,
 }
@@ -314,7 +316,8 @@ async fn after_failure(context: &Context, slot: &SlotId, trouble: &mut Trouble, 
     let Failure { error, record } = failure;
     // One late call does not make an engine that is away: it is asked.
     let away = error.code() == Code::EngineUnavailable && !context.presence.ask().await;
-    if !away {
+    // A store or an engine without room says nothing about the step.
+    if !away && error.code() != Code::Busy {
         trouble.count += 1;
         tracing::warn!(slot.id = %slot, %error, attempt = trouble.count, "a step failed");
     }
@@ -326,18 +329,20 @@ async fn after_failure(context: &Context, slot: &SlotId, trouble: &mut Trouble, 
     {
         tracing::error!(slot.id = %slot, %error, "a failure could not be written down");
     }
-    if away { Next::Wake } else { Next::After(pause(context, trouble.count)) }
+    // Its return wakes every slot.
+    if away { Next::Wake } else { Next::Retry(pause(context, trouble.count)) }
 }
 
 fn pause(context: &Context, failures: u32) -> Duration {
     let restart = &context.config.load().restart;
-    let quick = Duration::from_millis(200).saturating_mul(failures);
+    let quick = Duration::from_millis(200).saturating_mul(failures.max(1));
     if failures < ATTEMPTS { quick } else { super::exit::backoff(failures - ATTEMPTS + 1, restart.base, restart.max) }
 }
 
 async fn write_failure(context: &Context, record: Record, error: &Error, give_up: bool) -> Result<()> {
     let (api, now) = (error.to_api(), Timestamp::now());
     let reason = api.message.clone();
+    // What is given up by its owner is taken away however long it takes: its operation waits.
     let fails = give_up && !record.instance.desired.is_gone();
     context
         .store
@@ -347,7 +352,7 @@ async fn write_failure(context: &Context, record: Record, error: &Error, give_up
             let phase = if fails { Phase::Failed } else { seen.phase };
             write_phase(conn, seen, phase, Some(&reason), now)?;
             let Some(mut open) = record.operation else { return Ok(()) };
-            if give_up {
+            if fails {
                 end(conn, seen, &open, &Ending::Failed(api), now)
             } else {
                 operation::put_off(&mut open, &reason);

@@ -352,7 +352,7 @@ pub fn set_phase(
     Ok(changed == 1)
 }
 
-/// Records what the agent said of itself and when its container was started.
+/// Records what the agent said of itself and when its container was started: then no start is due any more.
 ///
 /// # Errors
 /// Storage errors.
@@ -363,7 +363,9 @@ pub fn set_runtime(
     started_at: Option<Timestamp>,
 ) -> Result<()> {
     conn.prepare_cached(
-        "UPDATE instances SET runtime_version = coalesce(?2, runtime_version), started_at = coalesce(?3, started_at) WHERE id = ?1",
+        "UPDATE instances SET runtime_version = coalesce(?2, runtime_version), started_at = coalesce(?3, started_at),
+             next_start_at = CASE WHEN ?3 IS NULL THEN next_start_at END
+         WHERE id = ?1",
     )?
     .execute((id.as_str(), version, started_at.map(ms)))?;
     Ok(())
