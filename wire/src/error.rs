@@ -4,80 +4,58 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $word:literal,)+) => {
-        /// The kind of an error: stable words that programs may match on.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum Code {
-            $($(#[$doc])* #[serde(rename = $word)] $variant,)+
-        }
+use crate::words::words;
 
-        impl Code {
-            /// Every code.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The word used on the wire.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-        }
-
-        impl fmt::Display for Code {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-    };
-}
-
-codes! {
-    /// The request breaks a rule; the message names field and rule.
-    Invalid = "invalid",
-    /// What is asked for does not exist in this version.
-    Unsupported = "unsupported",
-    /// No valid credential.
-    Unauthenticated = "unauthenticated",
-    /// The actor may not do this.
-    Forbidden = "forbidden",
-    /// There is no such thing, or it is not the actor's.
-    NotFound = "not_found",
-    /// The path exists, the method does not.
-    MethodNotAllowed = "method_not_allowed",
-    /// The name is taken, or the agent's state forbids it.
-    Conflict = "conflict",
-    /// An idempotency key was used with another request.
-    IdempotencyMismatch = "idempotency_mismatch",
-    /// Body, frame or field over its limit.
-    TooLarge = "too_large",
-    /// A limit of the host or the configuration is reached.
-    LimitReached = "limit_reached",
-    /// Too many requests or connections at once.
-    Busy = "busy",
-    /// The disk is full; nothing was changed.
-    StorageFull = "storage_full",
-    /// The engine does not answer.
-    EngineUnavailable = "engine_unavailable",
-    /// The engine answered with an error.
-    EngineRefused = "engine_refused",
-    /// A container of somebody else stands in the way.
-    ForeignContainer = "foreign_container",
-    /// The container is not as hardened as it was asked to be.
-    NotHardened = "not_hardened",
-    /// The agent did not do its part in time.
-    AgentUnresponsive = "agent_unresponsive",
-    /// The workspace is gone.
-    DataLost = "data_lost",
-    /// Another operation won.
-    Superseded = "superseded",
-    /// Ended by its caller.
-    Cancelled = "cancelled",
-    /// The time given was not enough; it goes on.
-    TimedOut = "timed_out",
-    /// The daemon ends.
-    ShuttingDown = "shutting_down",
-    /// A fault of ours.
-    Internal = "internal",
+words! {
+    /// The kind of an error: stable words that programs may match on.
+    Code {
+        /// The request breaks a rule; the message names field and rule.
+        Invalid = "invalid",
+        /// What is asked for does not exist in this version.
+        Unsupported = "unsupported",
+        /// No valid credential.
+        Unauthenticated = "unauthenticated",
+        /// The actor may not do this.
+        Forbidden = "forbidden",
+        /// There is no such thing, or it is not the actor's.
+        NotFound = "not_found",
+        /// The path exists, the method does not.
+        MethodNotAllowed = "method_not_allowed",
+        /// The name is taken, or the agent's state forbids it.
+        Conflict = "conflict",
+        /// An idempotency key was used with another request.
+        IdempotencyMismatch = "idempotency_mismatch",
+        /// Body, frame or field over its limit.
+        TooLarge = "too_large",
+        /// A limit of the host or the configuration is reached.
+        LimitReached = "limit_reached",
+        /// Too many requests or connections at once.
+        Busy = "busy",
+        /// The disk is full; nothing was changed.
+        StorageFull = "storage_full",
+        /// The engine does not answer.
+        EngineUnavailable = "engine_unavailable",
+        /// The engine answered with an error.
+        EngineRefused = "engine_refused",
+        /// A container of somebody else stands in the way.
+        ForeignContainer = "foreign_container",
+        /// The container is not as hardened as it was asked to be.
+        NotHardened = "not_hardened",
+        /// The agent did not do its part in time.
+        AgentUnresponsive = "agent_unresponsive",
+        /// The workspace is gone.
+        DataLost = "data_lost",
+        /// Another operation won.
+        Superseded = "superseded",
+        /// Ended by its caller.
+        Cancelled = "cancelled",
+        /// The time given was not enough; it goes on.
+        TimedOut = "timed_out",
+        /// The daemon ends.
+        ShuttingDown = "shutting_down",
+        /// A fault of ours.
+        Internal = "internal",
+    }
 }
 
 /// An error as it crosses a border.

@@ -11,6 +11,7 @@ mod instance;
 mod name;
 mod operation;
 mod phase;
+mod words;
 
 pub use error::{ApiError, Code};
 pub use frame::{AGENT_PROTOCOL, AgentPolicy, Beat, Frame, FrameError, Hello, MAX_FRAME, Welcome, event, method};

@@ -1,89 +1,44 @@
 //! What the owner is told about an agent.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-/// An agent's phase, derived by the daemon from what is wanted and what is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// Being made for the first time.
-    Provisioning,
-    /// Its container starts; the agent has not said hello.
-    Starting,
-    /// The agent said hello and beats.
-    Running,
-    /// The container runs, the agent misses its beats.
-    Unhealthy,
-    /// On its way to `stopped`.
-    Stopping,
-    /// Not running, as wanted.
-    Stopped,
-    /// Not running until somebody talks to it.
-    Hibernated,
-    /// Moving to another image.
-    Updating,
-    /// Being rebuilt around its workspace.
-    Repairing,
-    /// Ended too often in a short time; restarts go on with growing pauses.
-    CrashLoop,
-    /// Its workspace is gone; nothing is started on an empty one in silence.
-    DataLost,
-    /// A step fails in a way that time alone does not heal.
-    Failed,
-    /// On its way to `deleted`.
-    Deleting,
-    /// Gone, but it can be brought back while its workspace is kept.
-    Deleted,
+use crate::words::words;
+
+words! {
+    /// An agent's phase, derived by the daemon from what is wanted and what is there.
+    Phase {
+        /// Being made for the first time.
+        Provisioning = "provisioning",
+        /// Its container starts; the agent has not said hello.
+        Starting = "starting",
+        /// The agent said hello and beats.
+        Running = "running",
+        /// The container runs, the agent misses its beats.
+        Unhealthy = "unhealthy",
+        /// On its way to `stopped`.
+        Stopping = "stopping",
+        /// Not running, as wanted.
+        Stopped = "stopped",
+        /// Not running until somebody talks to it.
+        Hibernated = "hibernated",
+        /// Moving to another image.
+        Updating = "updating",
+        /// Being rebuilt around its workspace.
+        Repairing = "repairing",
+        /// Ended too often in a short time; restarts go on with growing pauses.
+        CrashLoop = "crash_loop",
+        /// Its workspace is gone; nothing is started on an empty one in silence.
+        DataLost = "data_lost",
+        /// A step fails in a way that time alone does not heal.
+        Failed = "failed",
+        /// On its way to `deleted`.
+        Deleting = "deleting",
+        /// Gone, but it can be brought back while its workspace is kept.
+        Deleted = "deleted",
+    }
 }
 
 impl Phase {
-    /// Every phase, in the order of the documentation.
-    pub const ALL: [Self; 14] = [
-        Self::Provisioning,
-        Self::Starting,
-        Self::Running,
-        Self::Unhealthy,
-        Self::Stopping,
-        Self::Stopped,
-        Self::Hibernated,
-        Self::Updating,
-        Self::Repairing,
-        Self::CrashLoop,
-        Self::DataLost,
-        Self::Failed,
-        Self::Deleting,
-        Self::Deleted,
-    ];
-
-    /// The word used on the wire and in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Provisioning => "provisioning",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Unhealthy => "unhealthy",
-            Self::Stopping => "stopping",
-            Self::Stopped => "stopped",
-            Self::Hibernated => "hibernated",
-            Self::Updating => "updating",
-            Self::Repairing => "repairing",
-            Self::CrashLoop => "crash_loop",
-            Self::DataLost => "data_lost",
-            Self::Failed => "failed",
-            Self::Deleting => "deleting",
-            Self::Deleted => "deleted",
-        }
-    }
-
-    /// The phase of a word, `None` for any other.
-    #[must_use]
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|phase| phase.as_str() == word)
-    }
-
     /// The command that leads out of this phase, where a person may want one.
     #[must_use]
     pub fn way_out(self) -> Option<&'static str> {
@@ -97,12 +52,6 @@ impl Phase {
     }
 }
 
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -110,7 +59,7 @@ mod tests {
 
     #[test]
     fn every_phase_reads_back_from_its_word_and_from_json() {
-        for phase in Phase::ALL {
+        for phase in Phase::ALL.iter().copied() {
             assert_eq!(Phase::from_word(phase.as_str()), Some(phase));
             assert_eq!(serde_json::to_value(phase).unwrap(), phase.as_str());
         }

@@ -2,8 +2,16 @@
 
 use std::time::Duration;
 
-use super::plan::Verdict;
 use crate::engine::{Exit, Observed};
+
+/// Why an agent is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It never said hello.
+    NoHello,
+    /// It fell silent.
+    Silent,
+}
 
 /// The fingerprint by which an exit is known to be accounted for.
 #[must_use]

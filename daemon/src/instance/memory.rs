@@ -9,7 +9,8 @@ use agentbot_wire::SlotId;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::plan::{Container, Verdict, Vitals};
+use super::exit::Verdict;
+use super::plan::{Container, Vitals};
 use crate::engine::RunState;
 use crate::link::LinkState;
 

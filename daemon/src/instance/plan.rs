@@ -8,7 +8,7 @@ use std::time::Duration;
 use agentbot_wire::OperationKind;
 use jiff::Timestamp;
 
-use super::exit::fingerprint;
+use super::exit::{Verdict, fingerprint};
 use crate::engine::drift::Drift;
 use crate::engine::{Observed, RunState};
 use crate::store::instances::{Desired, Instance};
@@ -108,15 +108,6 @@ pub struct Situation<'a> {
     pub now: Timestamp,
     /// Deadlines.
     pub deadlines: Deadlines,
-}
-
-/// Why an agent is killed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It never said hello.
-    NoHello,
-    /// It fell silent.
-    Silent,
 }
 
 /// One idempotent step.

@@ -195,7 +195,7 @@ mod tests {
         for request in OperationKind::ALL {
             for open in std::iter::once(None).chain(OperationKind::ALL.iter().copied().map(Some)) {
                 for desired in [Desired::Running, Desired::Stopped, Desired::Deleted, Desired::Purged] {
-                    for phase in Phase::ALL {
+                    for phase in Phase::ALL.iter().copied() {
                         let verdict = admit(*request, standing(desired, phase, open));
                         if matches!(request, Delete | Purge) {
                             assert!(!matches!(verdict, Verdict::Deny(_)), "{request} met {desired} {open:?}");
