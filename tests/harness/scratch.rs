@@ -65,11 +65,20 @@ impl Scratch {
     /// # Panics
     /// When the engine will not.
     pub async fn import_as(&self, reference: &str, program: &Path, name: &str) -> String {
+        self.import_changed(reference, program, name, &[]).await
+    }
+
+    /// The same with Dockerfile instructions applied, such as `VOLUME /data`.
+    ///
+    /// # Panics
+    /// When the engine will not.
+    pub async fn import_changed(&self, reference: &str, program: &Path, name: &str, changes: &[&str]) -> String {
         let mut archive = tar::Builder::new(Vec::new());
         archive.append_path_with_name(program, name).expect("the program can be read");
         let archive = archive.into_inner().expect("an archive in memory");
         let (repository, tag) = reference.split_once(':').expect("repository:tag");
-        let path = format!("{VERSION}/images/create?fromSrc=-&repo={repository}&tag={tag}");
+        let changes: String = changes.iter().map(|change| format!("&changes={}", change.replace(' ', "%20"))).collect();
+        let path = format!("{VERSION}/images/create?fromSrc=-&repo={repository}&tag={tag}{changes}");
         let call = Call::post(path).body("application/x-tar", Bytes::from(archive));
         let reply = http::send(self.engine.socket(), call).await.expect("the engine answers").expect(200);
         self.made.lock().expect("no panic while held").images.push(reference.to_owned());

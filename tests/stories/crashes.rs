@@ -134,3 +134,42 @@ async fn an_agent_stopped_by_hand_is_running_again_as_wanted() {
     started_again(&daemon, "helper", &before).await;
     daemon.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_connection_is_taken_over_and_dropped_is_neither_killed_nor_counted_as_crashed() {
+    let daemon = Daemon::start(Setup::new().set("beat.hello_timeout", "\"300ms\"")).await;
+    let view = daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
+    let run = daemon.home().state().join("slots").join(view.slot.as_str()).join("run");
+    let nonce = std::fs::read_to_string(run.join("nonce")).unwrap();
+    let uid = std::os::unix::fs::MetadataExt::gid(&run.metadata().unwrap());
+
+    for _ in 0..3 {
+        let mut other = agentbot_tests::FakeAgent::connect(&run, uid, uid, &nonce).await.unwrap();
+        other.hello(&nonce).await.unwrap();
+        other.beat().await.unwrap();
+        drop(other);
+    }
+
+    let back = daemon.wait_agent("helper", "its own connection", SOON, |view| {
+        view.phase == Phase::Running && view.health.link && view.openclaw_version.as_deref() == Some("0.1.0")
+    });
+    assert_eq!(back.await.health.crashes, 0);
+    assert_eq!(daemon.started_at("helper").await, before, "it was not started again");
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exits_that_nobody_saw_are_not_held_against_the_agent() {
+    let mut daemon = Daemon::start(Setup::new()).await;
+    let view = daemon.running("helper").await;
+    let before = daemon.started_at("helper").await;
+    daemon.kill9().await;
+    daemon.engine().stop(&view.container.unwrap().id).await;
+
+    daemon.restart().await;
+
+    started_again(&daemon, "helper", &before).await;
+    assert_eq!(daemon.agent("helper").await.health.crashes, 0);
+    daemon.finish().await;
+}

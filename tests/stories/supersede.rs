@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Call, Daemon, Engine, EngineProxy, Fault, Home, Rule, Setup};
+use agentbot_tests::{Call, Daemon, Engine, EngineProxy, Fault, Home, Rule, Scratch, Setup, agent_binary};
 use agentbot_wire::{OperationStatus, Phase, ProvisionReply};
+use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
 /// One second after the border of the step, and what a busy machine adds to it.
@@ -111,6 +112,52 @@ async fn an_operation_can_be_cancelled_by_its_caller() {
     let ended = daemon.ended(&provision.operation.id, SOON).await;
     assert_eq!(ended.status, OperationStatus::Cancelled, "{ended:?}");
     daemon.purge("helper").await;
+    daemon.nothing_left().await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_hangs_holds_up_nobody() {
+    let home = Home::new();
+    let machine = Engine::of_machine();
+    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
+    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
+    daemon.look_at(machine);
+    daemon.running("helper").await;
+    let rule = proxy.on("GET", "/containers/json", usize::MAX, Fault::HangAfter);
+    rule.met(1, SOON).await;
+
+    let begun = Instant::now();
+    daemon.act("helper", "stop").await;
+    daemon.act("helper", "start").await;
+
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+    rule.release();
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_cannot_be_hardened_is_given_up_and_tried_at_leisure() {
+    let home = Home::new();
+    let machine = Engine::of_machine();
+    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
+    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
+    let scratch = Scratch::on(&machine);
+    daemon.look_at(machine);
+    let reference = format!("{}:1", Scratch::name("volume"));
+    scratch.import_changed(&reference, &agent_binary(), "program", &["ENTRYPOINT /program", "VOLUME /data"]).await;
+
+    let reply = daemon.try_provision(&json!({ "name": "helper", "image": reference })).await.expect(201);
+    let operation: ProvisionReply = serde_json::from_value(reply.value()).unwrap();
+    let failed = daemon.ended(&operation.operation.id, SOON).await;
+
+    assert_eq!(failed.error.map(|error| error.code), Some(agentbot_wire::Code::NotHardened));
+    let before = proxy.calls("/containers/create").len();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let tries = proxy.calls("/containers/create").len() - before;
+    assert!(tries <= 6, "{tries} tries in five seconds");
+    daemon.purge("helper").await;
+    drop(scratch);
     daemon.nothing_left().await;
     daemon.finish().await;
 }
