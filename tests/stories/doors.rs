@@ -64,6 +64,30 @@ async fn an_agent_is_let_in_by_listener_uid_and_nonce_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_directory_that_somebody_removed_is_made_again() {
+    let daemon = Daemon::start(Setup::new()).await;
+    let running = slot(&daemon, "running").await;
+    let stopped = slot(&daemon, "stopped").await;
+    daemon.act("stopped", "stop").await;
+
+    for run in [&running.run, &stopped.run] {
+        std::fs::remove_dir_all(run).unwrap();
+    }
+    daemon.engine().remove(&daemon.container("running").await.id).await;
+
+    let gone = running.view.container.expect("a running agent has a container").id;
+    let another = |view: &InstanceView| view.container.as_ref().is_some_and(|container| container.id != gone);
+    daemon.wait_agent("running", "another container", SOON, another).await;
+    let back = daemon.wait_phase("running", Phase::Running, SOON).await;
+    assert!(back.health.link, "{back:?}");
+    daemon.act("stopped", "start").await;
+    for run in [&running.run, &stopped.run] {
+        assert!(run.join("agentbot.sock").exists() && run.join("nonce").exists(), "{}", run.display());
+    }
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agents_socket_serves_agents_verbs_only() {
     let daemon = Daemon::start(Setup::new()).await;
     let own = slot(&daemon, "own").await;
