@@ -125,8 +125,11 @@ impl App {
             state_dir: state_dir.display().to_string(),
             warnings,
         };
-        let state =
-            http::State { instances: Instances::new(Arc::clone(&context)), daemon: Arc::new(daemon), config: live };
+        let state = http::State {
+            instances: Instances::new(Arc::clone(&context), stop.clone()),
+            daemon: Arc::new(daemon),
+            config: live,
+        };
         Ok(Self {
             context,
             audit,
