@@ -156,16 +156,18 @@ impl App {
         let Self { context, audit, pulse, state, admission, admin, accepted, driver, tasks, stop, watch, store, _lock } =
             self;
         let config = context.config.load();
-        let bounds =
-            http::Bounds { connections: config.limits.connections, header_timeout: config.limits.header_timeout };
+        let bounds = http::Bounds {
+            connections: config.limits.connections,
+            header_timeout: config.limits.header_timeout,
+            idle_timeout: config.limits.idle_timeout,
+        };
         let host = state.daemon.host.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(
             Arc::clone(&context),
             accepted,
-            config.limits.agent_connections,
-            config.limits.header_timeout,
+            http::Bounds { connections: config.limits.agent_connections, ..bounds },
             tasks.clone(),
             stop.clone(),
         ));
