@@ -126,8 +126,11 @@ impl App {
             state_dir: state_dir.display().to_string(),
             warnings,
         };
-        let state =
-            http::State { instances: Instances::new(Arc::clone(&context)), daemon: Arc::new(daemon), config: live };
+        let state = http::State {
+            instances: Instances::new(Arc::clone(&context), stop.clone()),
+            daemon: Arc::new(daemon),
+            config: live,
+        };
         Ok(Self {
             context,
             audit,
@@ -154,16 +157,18 @@ impl App {
         let Self { context, audit, pulse, state, admission, admin, accepted, driver, tasks, stop, watch, store, _lock } =
             self;
         let config = context.config.load();
-        let bounds =
-            http::Bounds { connections: config.limits.connections, header_timeout: config.limits.header_timeout };
+        let bounds = http::Bounds {
+            connections: config.limits.connections,
+            header_timeout: config.limits.header_timeout,
+            idle_timeout: config.limits.idle_timeout,
+        };
         let host = state.daemon.host.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(
             Arc::clone(&context),
             accepted,
-            config.limits.agent_connections,
-            config.limits.header_timeout,
+            http::Bounds { connections: config.limits.agent_connections, ..bounds },
             tasks.clone(),
             stop.clone(),
         ));

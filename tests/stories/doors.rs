@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use agentbot_tests::{Daemon, FakeAgent, Refusal, Setup, http, knock};
+use agentbot_tests::{Daemon, FakeAgent, Refusal, Setup, eventually, http, knock};
 use agentbot_wire::{InstanceView, Phase};
 
 const ROOT: u32 = 0;
@@ -64,6 +64,30 @@ async fn an_agent_is_let_in_by_listener_uid_and_nonce_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_socket_directory_that_somebody_removed_is_made_again() {
+    let daemon = Daemon::start(Setup::new()).await;
+    let running = slot(&daemon, "running").await;
+    let stopped = slot(&daemon, "stopped").await;
+    daemon.act("stopped", "stop").await;
+
+    for run in [&running.run, &stopped.run] {
+        std::fs::remove_dir_all(run).unwrap();
+    }
+    daemon.engine().remove(&daemon.container("running").await.id).await;
+
+    let gone = running.view.container.expect("a running agent has a container").id;
+    let another = |view: &InstanceView| view.container.as_ref().is_some_and(|container| container.id != gone);
+    daemon.wait_agent("running", "another container", SOON, another).await;
+    let back = daemon.wait_phase("running", Phase::Running, SOON).await;
+    assert!(back.health.link, "{back:?}");
+    daemon.act("stopped", "start").await;
+    for run in [&running.run, &stopped.run] {
+        assert!(run.join("agentbot.sock").exists() && run.join("nonce").exists(), "{}", run.display());
+    }
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_agents_socket_serves_agents_verbs_only() {
     let daemon = Daemon::start(Setup::new()).await;
     let own = slot(&daemon, "own").await;
@@ -98,6 +122,47 @@ async fn a_strangers_frames_end_the_link_and_nothing_else() {
     }
 
     daemon.wait_phase("own", Phase::Running, SOON).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_has_so_many_connections_and_links_count() {
+    let daemon = Daemon::start(Setup::new().set("limits.agent_connections", "3")).await;
+    let own = slot(&daemon, "own").await;
+    let come = || FakeAgent::connect(&own.run, own.uid, own.uid, &own.nonce);
+
+    // One is the agent's own link.
+    let second = come().await.expect("a second connection");
+    let third = come().await.expect("a third connection");
+    let fourth = come().await;
+
+    assert!(matches!(fourth, Err(Refusal::Connection(_))), "{fourth:?}");
+    drop(second);
+    eventually("a seat to be given back", SOON, async || come().await.map(drop).map_err(|no| format!("{no:?}"))).await;
+    drop(third);
+    assert_eq!(daemon.agent("own").await.phase, Phase::Running);
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_cannot_fill_the_log() {
+    let daemon = Daemon::start(Setup::new().set("log.level", "\"info\"")).await;
+    let own = slot(&daemon, "own").await;
+    let noise = "noise".repeat(20_000);
+    let hello = format!(r#"{{"type":"req","id":"1","method":"agent.hello","params":{{"protocol":"{noise}"}}}}"#);
+    let before = daemon.log_since_start().len();
+
+    for _ in 0..20 {
+        let mut agent = FakeAgent::connect(&own.run, own.uid, own.uid, &own.nonce).await.expect("the upgrade");
+        agent.send(hello.clone()).await.expect("a frame of legal size");
+        let heard = agent.receive().await.expect("a refusal before the close");
+        let agentbot_wire::Frame::Res { error: Some(error), .. } = heard else { panic!("{heard:?}") };
+        assert!(error.message.chars().count() <= 200, "{error}");
+    }
+
+    let log = daemon.log_since_start();
+    assert!(log.contains("agent refused") && !log.contains("noise"), "{log:.2000}");
+    assert!(log.len() - before < 10_000, "{} bytes more", log.len() - before);
     daemon.finish().await;
 }
 

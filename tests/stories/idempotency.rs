@@ -64,3 +64,26 @@ async fn a_key_has_its_longest_length() {
     reply.expect_error(400, "invalid");
     daemon.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_purge_is_answered_as_the_first_was() {
+    let mut daemon = Daemon::start(Setup::new()).await;
+    daemon.running("helper").await;
+    let purge = || Call::delete("/api/instance/helper?purge=true").key("purge-key");
+
+    let first: LifecycleReply = daemon.call(purge()).await.expect(200).json();
+    let again: LifecycleReply = daemon.call(purge()).await.expect(200).json();
+    daemon.kill9().await;
+    daemon.restart().await;
+    let later: LifecycleReply = daemon.call(purge()).await.expect(200).json();
+    let unwaited: LifecycleReply = daemon.call(purge().respond_async()).await.expect(202).json();
+
+    for reply in [&again, &later] {
+        assert_eq!(reply.operation, first.operation);
+        assert_eq!((reply.success, reply.status), (true, first.status));
+    }
+    assert_eq!(unwaited.operation.id, first.operation.id);
+    daemon.delete("/api/instance/helper?purge=true").await.expect_error(404, "not_found");
+    daemon.nothing_left().await;
+    daemon.finish().await;
+}

@@ -1,6 +1,6 @@
 //! An agent from provision to purge.
 
-use agentbot_tests::{Daemon, Setup};
+use agentbot_tests::{Call, Daemon, Setup};
 use agentbot_wire::{Phase, ProvisionReply};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -150,9 +150,57 @@ async fn a_deleted_agent_does_not_hold_its_name() {
 
     let undelete = format!("/api/instance/{}/undelete", old.id);
     daemon.post(&undelete).await.expect_error(409, "conflict");
-    daemon.call(agentbot_tests::Call::post(undelete).json(&json!({ "as": "older" }))).await.expect(200);
+    daemon.call(Call::post(undelete).json(&json!({ "as": "older" }))).await.expect(200);
 
     assert_eq!(daemon.wait_phase("older", Phase::Running, SOON).await.id, old.id);
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undelete_by_a_name_that_is_taken_since_means_the_deleted_one() {
+    let daemon = Daemon::start(Setup::new()).await;
+    let old = daemon.running("helper").await;
+    daemon.delete_agent("helper").await;
+    let new = daemon.running("helper").await;
+
+    let refused = daemon.post("/api/instance/helper/undelete").await.expect_error(409, "conflict");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("--as")), "{refused}");
+    let undelete = Call::post("/api/instance/helper/undelete").json(&json!({ "as": "older" }));
+    daemon.call(undelete).await.expect(200);
+
+    assert_eq!(daemon.wait_phase("older", Phase::Running, SOON).await.id, old.id);
+    assert_eq!(daemon.agent("helper").await.id, new.id);
+    // With no deleted one of the name left, the living one is not deleted.
+    daemon.post("/api/instance/helper/undelete").await.expect_error(409, "conflict");
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_starts_only_on_a_host_that_has_room_for_it() {
+    let mut daemon = Daemon::start(Setup::new()).await;
+    daemon.running("stopped").await;
+    daemon.act("stopped", "stop").await;
+    daemon.running("deleted").await;
+    daemon.delete_agent("deleted").await;
+    daemon.running("running").await;
+
+    daemon.sigterm().await;
+    daemon.restart_with(|setup| setup.set("slots.memory_reserve", "\"900 GiB\"")).await;
+    daemon.engine_reached().await;
+    daemon.wait_phase("running", Phase::Running, SOON).await;
+
+    for (name, verb) in [("stopped", "start"), ("stopped", "restart"), ("stopped", "repair"), ("deleted", "undelete")] {
+        let refused = daemon.post(&format!("/api/instance/{name}/{verb}")).await.expect_error(400, "limit_reached");
+        let message = refused["message"].as_str().unwrap_or_default();
+        assert!(message.contains("256 MiB") && message.contains("921600 MiB"), "{verb}: {message}");
+    }
+    daemon.act("running", "restart").await;
+    daemon.act("stopped", "stop").await;
+    daemon.sigterm().await;
+    daemon.restart_with(|setup| setup.set("slots.memory_reserve", "\"128 MiB\"")).await;
+    daemon.engine_reached().await;
+    daemon.act("stopped", "start").await;
+    daemon.post("/api/instance/deleted/undelete").await.expect(200);
     daemon.finish().await;
 }
 

@@ -372,3 +372,42 @@ async fn a_request_that_never_ends_is_cut_off() {
     assert!(http::raw_status(&half.unwrap()).is_none_or(|status| status == 408));
     daemon.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_is_cut_off() {
+    let daemon = Daemon::start(Setup::new().set("limits.idle_timeout", "\"500ms\"")).await;
+    let request = b"POST /api/agents/provision HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+
+    let begun = Instant::now();
+    let answer = http::raw(&daemon.home().socket(), request, Duration::from_secs(20)).await.unwrap();
+
+    assert!(begun.elapsed() < Duration::from_secs(10), "cut off after {:?}", begun.elapsed());
+    assert_eq!(http::raw_status(&answer), Some(400), "{}", String::from_utf8_lossy(&answer));
+    nothing_was_made(&daemon).await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_lie_idle_for_its_time_and_no_longer() {
+    let limits =
+        |setup: Setup, idle: &str| setup.set("limits.header_timeout", "\"300ms\"").set("limits.idle_timeout", idle);
+    let mut daemon = Daemon::start(limits(Setup::new(), "\"60s\"")).await;
+    let socket = daemon.home().socket();
+
+    // Longer than the time for a head: that runs from its first byte.
+    let patient = http::raw(&socket, b"", Duration::from_millis(1_500));
+    let mut kept = http::Connection::open(&socket).await.unwrap();
+    kept.send(Call::get("/api/health")).await.unwrap().expect(200);
+    let begun = Instant::now();
+    patient.await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(1_500), "closed after {:?}", begun.elapsed());
+    kept.send(Call::get("/api/health")).await.unwrap().expect(200);
+    drop(kept);
+
+    daemon.sigterm().await;
+    daemon.restart_with(|setup| limits(setup, "\"500ms\"")).await;
+    let begun = Instant::now();
+    http::raw(&socket, b"", Duration::from_secs(20)).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(10), "closed after {:?}", begun.elapsed());
+    daemon.finish().await;
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use agentbot_tests::{Daemon, Engine, EngineProxy, Fault, Home, NotifySocket, Setup};
-use agentbot_wire::Phase;
+use agentbot_tests::{Call, Daemon, Engine, EngineProxy, Fault, Home, NotifySocket, Setup, http};
+use agentbot_wire::{Operation, Phase};
 
 const SOON: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_secs(15);
@@ -76,4 +76,41 @@ async fn a_step_that_hangs_does_not_hold_up_the_end_and_is_resumed() {
     daemon.succeeded(&accepted.operation.id).await;
     daemon.wait_phase("helper", Phase::Running, SOON).await;
     daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_is_answered_when_the_daemon_ends() {
+    let home = Home::new();
+    let nowhere = home.path().join("no-engine.sock");
+    let mut daemon = Daemon::start_in(home, Setup::new().engine(&nowhere)).await;
+    let accepted = daemon.provision("helper").await;
+    let socket = daemon.home().socket();
+    let wait = format!("/api/operations/{}/wait?timeout=120", accepted.operation.id);
+    // The second request of a connection that ends is not begun.
+    let two =
+        format!("GET {wait} HTTP/1.1\r\nHost: x\r\n\r\nPOST /api/instance/helper/stop HTTP/1.1\r\nHost: x\r\n\r\n");
+    let stalled = b"POST /api/agents/provision HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{";
+
+    let end = async {
+        // Nothing tells when a request is being waited on; one that is not yet is answered at once all the same.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        daemon.sigterm().await
+    };
+    let (waited, pipelined, stalled, exited) = tokio::join!(
+        http::send(&socket, Call::get(wait.clone())),
+        http::raw(&socket, two.as_bytes(), DRAIN),
+        http::raw(&socket, stalled, DRAIN),
+        end
+    );
+
+    assert!(exited.status.success() && exited.after < Duration::from_secs(5), "{exited:?}");
+    let operation: Operation = waited.expect("an answer").expect(200).json();
+    assert_eq!(operation.id, accepted.operation.id);
+    assert!(!operation.status.is_ended(), "{operation:?}");
+    let pipelined = String::from_utf8_lossy(&pipelined.unwrap()).into_owned();
+    assert!(pipelined.starts_with("HTTP/1.1 200 ") && pipelined.matches("HTTP/1.1").count() == 1, "{pipelined}");
+    assert_eq!(http::raw_status(&stalled.unwrap()), Some(503));
+    daemon.restart().await;
+    assert_eq!(daemon.operation(&accepted.operation.id).await.id, accepted.operation.id);
+    daemon.abandon().await;
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agentbot_tests::{Call, Daemon, Engine, EngineProxy, Fault, Home, Rule, Scratch, Setup, agent_binary};
-use agentbot_wire::{OperationStatus, Phase, ProvisionReply};
+use agentbot_wire::{Operation, OperationStatus, Phase, ProvisionReply};
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -102,12 +102,21 @@ async fn one_hung_call_does_not_hold_up_other_agents() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operation_can_be_cancelled_by_its_caller() {
+async fn an_operation_can_be_cancelled_by_its_caller_and_the_same_key_gets_the_same_answer() {
     let (daemon, _proxy, rule, provision) = hanging_provision().await;
+    let path = format!("/api/operations/{}/cancel", provision.operation.id);
+    let cancel = || Call::post(path.clone()).key("cancel-key");
 
-    let cancel = daemon.post(&format!("/api/operations/{}/cancel", provision.operation.id)).await;
+    let strange = daemon.call(Call::post(path.clone()).json(&serde_json::json!({ "force": true }))).await;
+    strange.expect_error(400, "invalid");
+    let first: Operation = daemon.call(cancel()).await.expect(200).json();
+    let again: Operation = daemon.call(cancel()).await.expect(200).json();
 
-    assert!(matches!(cancel.status, 200 | 202), "{cancel}");
+    assert_eq!((first.id.clone(), first.status), (provision.operation.id.clone(), OperationStatus::Cancelled));
+    assert_eq!(again, first);
+    daemon.post(&path).await.expect_error(409, "conflict");
+    let other = Call::post("/api/instance/helper/stop").key("cancel-key");
+    daemon.call(other).await.expect_error(422, "idempotency_mismatch");
     rule.release();
     let ended = daemon.ended(&provision.operation.id, SOON).await;
     assert_eq!(ended.status, OperationStatus::Cancelled, "{ended:?}");

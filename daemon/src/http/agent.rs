@@ -1,8 +1,7 @@
 //! The agents' door: agent verbs only, on each slot's own socket.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agentbot_wire::{AGENT_PROTOCOL, MAX_FRAME, SlotId};
 use axum::Router;
@@ -15,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::serve::connection;
+use super::serve::{Bounds, connection};
 use crate::instance::Context;
 use crate::link::{self, Accepted, Inbound, Outbound};
 
@@ -31,61 +30,92 @@ struct AgentState {
     stop: CancellationToken,
 }
 
-/// Serves connections of agents as their doors hand them over, at most `each` at once of one slot.
+/// The connections that each slot has.
+#[derive(Clone, Default)]
+struct Seats {
+    taken: Arc<Mutex<HashMap<SlotId, usize>>>,
+}
+
+/// One of a slot's connections, given back when the last clone is dropped: a connection that becomes a WebSocket takes
+/// a clone along.
+#[derive(Clone)]
+struct Seat {
+    _given_back: Arc<GiveBack>,
+}
+
+struct GiveBack {
+    seats: Seats,
+    slot: SlotId,
+}
+
+impl Seats {
+    fn taken(&self) -> MutexGuard<'_, HashMap<SlotId, usize>> {
+        // Every statement leaves the map whole, so a panic elsewhere cannot have broken it.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A seat for one more connection of a slot, if it has less than `each`.
+    fn take(&self, slot: &SlotId, each: usize) -> Option<Seat> {
+        let mut taken = self.taken();
+        let count = taken.entry(slot.clone()).or_default();
+        if *count >= each {
+            return None;
+        }
+        *count += 1;
+        drop(taken);
+        Some(Seat { _given_back: Arc::new(GiveBack { seats: self.clone(), slot: slot.clone() }) })
+    }
+}
+
+impl Drop for GiveBack {
+    fn drop(&mut self) {
+        let mut taken = self.seats.taken();
+        if let Some(count) = taken.get_mut(&self.slot) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                taken.remove(&self.slot);
+            }
+        }
+    }
+}
+
+/// Serves connections of agents as their doors hand them over. `bounds` are those of one slot.
 pub async fn serve_agents(
     context: Arc<Context>,
     mut accepted: mpsc::Receiver<Accepted>,
-    each: usize,
-    header_timeout: Duration,
+    bounds: Bounds,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
+    let links = context.links.clone();
     let state = AgentState { context, tasks: tasks.clone(), stop: stop.clone() };
     let router = Router::new()
         .route("/agent/ws", get(upgrade))
         .fallback(super::agentbot::not_found)
         .method_not_allowed_fallback(super::agentbot::method_not_allowed)
         .with_state(state);
-    let counts: Arc<Mutex<HashMap<SlotId, usize>>> = Arc::default();
+    let seats = Seats::default();
     loop {
         let next = tokio::select! {
             () = stop.cancelled() => return,
             next = accepted.recv() => next,
         };
         let Some(Accepted { slot, stream }) = next else { return };
-        if !enter(&counts, &slot, each) {
-            tracing::warn!(slot.id = %slot, "too many connections of one agent; this one is closed");
+        let Some(seat) = seats.take(&slot, bounds.connections) else {
+            if let Some(left_out) = links.may_log(&slot, "too many") {
+                tracing::warn!(slot.id = %slot, left_out, "too many connections of one agent; this one is closed");
+            }
             continue;
-        }
-        let (router, counts, stop) = (router.clone().layer(Extension(slot.clone())), Arc::clone(&counts), stop.clone());
-        tasks.spawn(async move {
-            connection(stream, router, header_timeout, stop).await;
-            leave(&counts, &slot);
-        });
-    }
-}
-
-fn enter(counts: &Mutex<HashMap<SlotId, usize>>, slot: &SlotId, each: usize) -> bool {
-    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = counts.entry(slot.clone()).or_default();
-    let room = *count < each;
-    *count += usize::from(room);
-    room
-}
-
-fn leave(counts: &Mutex<HashMap<SlotId, usize>>, slot: &SlotId) {
-    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(count) = counts.get_mut(slot) {
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            counts.remove(slot);
-        }
+        };
+        let (router, stop) = (router.clone().layer(Extension(slot)).layer(Extension(seat)), stop.clone());
+        tasks.spawn(connection(stream, router, bounds, stop));
     }
 }
 
 async fn upgrade(
     State(state): State<AgentState>,
     Extension(slot): Extension<SlotId>,
+    Extension(seat): Extension<Seat>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let AgentState { context, tasks, stop } = state;
@@ -101,6 +131,7 @@ async fn upgrade(
                 () = session => {}
                 () = stop.cancelled() => {}
             }
+            drop(seat);
         })
 }
 
@@ -126,4 +157,28 @@ fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Err
                 Outbound::Close(code, reason) => Message::Close(Some(CloseFrame { code, reason: reason.into() })),
             }))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_so_many_seats_and_each_is_given_back_with_its_last_clone() {
+        let (seats, slot, other) = (Seats::default(), SlotId::mint(), SlotId::mint());
+        let first = seats.take(&slot, 2).unwrap();
+        let second = seats.take(&slot, 2).unwrap();
+        assert!(seats.take(&slot, 2).is_none());
+        assert!(seats.take(&other, 2).is_some(), "another slot has its own");
+
+        let upgraded = first.clone();
+        drop(first);
+        assert!(seats.take(&slot, 2).is_none(), "a WebSocket keeps its connection's seat");
+        drop(upgraded);
+        let third = seats.take(&slot, 2);
+        assert!(third.is_some());
+
+        drop((second, third));
+        assert!(seats.taken().is_empty());
+    }
 }

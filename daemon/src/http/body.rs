@@ -1,5 +1,7 @@
 //! Bodies have a limit. One over it is answered 413 and read to its end, up to a second limit, so that the caller gets
-//! to see the answer instead of a broken pipe.
+//! to see the answer instead of a broken pipe. One that does not go on is not waited for.
+
+use std::time::Duration;
 
 use agentbot_wire::Code;
 use axum::body::{Body, Bytes};
@@ -8,18 +10,24 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::agentbot::envelope::Refusal;
 use super::request_id::RequestId;
 use crate::error::Error;
 
-/// The two limits in bytes.
-#[derive(Clone, Copy, Debug)]
+/// Limits of a body, in bytes and time.
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// The longest body.
     pub limit: usize,
     /// The most that is read of one that is too long.
     pub drain: usize,
+    /// The longest time without a byte of it.
+    pub pause: Duration,
+    /// The daemon ends: what has not come by then is not waited for.
+    pub stop: CancellationToken,
 }
 
 /// Reads the body up to the limit and hands it on whole.
@@ -29,16 +37,22 @@ pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -
     }
     let (parts, body) = request.into_parts();
     let id = parts.extensions.get::<RequestId>().cloned();
-    match read(body, bounds).await {
+    match read(body, &bounds).await {
         Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
         Err(error) => Refusal::new(error, id).into_response(),
     }
 }
 
-async fn read(mut body: Body, bounds: Bounds) -> Result<Bytes, Error> {
+async fn read(mut body: Body, bounds: &Bounds) -> Result<Bytes, Error> {
     let mut kept = Vec::new();
     let mut length = 0_usize;
-    while let Some(frame) = body.frame().await {
+    loop {
+        let frame = tokio::select! {
+            biased;
+            frame = timeout(bounds.pause, body.frame()) => frame.map_err(|_| stalled(length, bounds.pause))?,
+            () = bounds.stop.cancelled() => return Err(ending()),
+        };
+        let Some(frame) = frame else { break };
         let frame = frame.map_err(|error| {
             Error::new(Code::Invalid, "the body broke off before its end").hint("send it again").caused_by(error)
         })?;
@@ -58,4 +72,68 @@ async fn read(mut body: Body, bounds: Bounds) -> Result<Bytes, Error> {
             .hint("`limits.body` in the configuration sets it"));
     }
     Ok(kept.into())
+}
+
+fn stalled(length: usize, pause: Duration) -> Error {
+    Error::new(Code::Invalid, format!("the body stopped after {length} bytes, and nothing came for {pause:?}"))
+        .hint("send it again and whole; `limits.idle_timeout` in the configuration sets the time")
+}
+
+fn ending() -> Error {
+    Error::new(Code::ShuttingDown, "the daemon ends, and the body has not come yet; nothing was changed")
+        .hint("send it again when the daemon is back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds() -> Bounds {
+        Bounds { limit: 4, drain: 8, pause: Duration::from_secs(5), stop: CancellationToken::new() }
+    }
+
+    /// A body whose pieces come so long apart, and that then goes on without an end.
+    fn stalling(pieces: &'static [&'static str], apart: Duration) -> Body {
+        let pieces = futures_util::stream::unfold(pieces.iter(), move |mut left| async move {
+            tokio::time::sleep(apart).await;
+            match left.next() {
+                Some(piece) => Some((Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())), left)),
+                None => std::future::pending().await,
+            }
+        });
+        Body::from_stream(pieces)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_is_waited_for_so_long_and_no_longer() {
+        let begun = tokio::time::Instant::now();
+        let error = read(stalling(&["a", "b"], Duration::from_secs(4)), &bounds()).await.unwrap_err();
+        assert_eq!(error.code(), Code::Invalid);
+        assert!(error.message().contains("after 2 bytes"), "{error}");
+        assert_eq!(begun.elapsed(), Duration::from_secs(4 + 4 + 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_over_its_limit_that_stops_is_waited_for_no_longer_either() {
+        let begun = tokio::time::Instant::now();
+        let error = read(stalling(&["aaaaa"], Duration::ZERO), &bounds()).await.unwrap_err();
+        assert_eq!(error.code(), Code::Invalid);
+        assert!(begun.elapsed() <= Duration::from_secs(6), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_has_not_come_is_not_waited_for_when_the_daemon_ends() {
+        let bounds = bounds();
+        bounds.stop.cancel();
+        let begun = tokio::time::Instant::now();
+        assert_eq!(read(Body::from("aaaa"), &bounds).await.unwrap().len(), 4, "one that is there is taken");
+        let error = read(stalling(&["a"], Duration::from_secs(1)), &bounds).await.unwrap_err();
+        assert_eq!((error.code(), begun.elapsed()), (Code::ShuttingDown, Duration::ZERO));
+    }
+
+    #[tokio::test]
+    async fn a_body_has_its_limits() {
+        assert_eq!(read(Body::from("aaaa"), &bounds()).await.unwrap(), Bytes::from_static(b"aaaa"));
+        assert_eq!(read(Body::from("aaaaa"), &bounds()).await.unwrap_err().code(), Code::TooLarge);
+    }
 }

@@ -6,6 +6,7 @@ mod agentbot;
 mod auth;
 mod body;
 mod idempotency;
+mod patience;
 mod request_id;
 mod serve;
 mod status;
@@ -54,10 +55,15 @@ pub struct DaemonView {
 
 /// The router of the admin socket.
 pub fn admin_router(state: State) -> Router {
-    let limit = usize::try_from(state.config.load().limits.body.as_u64()).unwrap_or(usize::MAX);
-    let drain = usize::try_from(state.config.load().limits.drain.as_u64()).unwrap_or(usize::MAX);
+    let limits = state.config.load().limits.clone();
+    let bounds = body::Bounds {
+        limit: usize::try_from(limits.body.as_u64()).unwrap_or(usize::MAX),
+        drain: usize::try_from(limits.drain.as_u64()).unwrap_or(usize::MAX),
+        pause: limits.idle_timeout,
+        stop: state.instances.stopping().clone(),
+    };
     agentbot::router()
-        .layer(axum::middleware::from_fn_with_state(body::Bounds { limit, drain }, body::bound))
+        .layer(axum::middleware::from_fn_with_state(bounds, body::bound))
         .layer(axum::middleware::from_fn(request_id::tag))
         .with_state(state)
 }

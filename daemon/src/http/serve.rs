@@ -11,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::auth::AdminPeer;
+use super::patience;
 use crate::error::{Error, Result};
 use crate::identity::Admission;
 
@@ -37,8 +38,10 @@ pub struct AdminListener {
 pub struct Bounds {
     /// Connections at once.
     pub connections: usize,
-    /// Time for the headers of a request, the wait for the next request of a connection included.
+    /// Time for the head of a request, from its first byte.
     pub header_timeout: Duration,
+    /// Time without a byte of the next request.
+    pub idle_timeout: Duration,
 }
 
 /// Binds the admin socket: root and the group may connect. A socket that nobody listens on is replaced; one that is in
@@ -106,20 +109,14 @@ pub async fn serve_admin(
         };
         let (router, admission, stop) = (router.clone(), Arc::clone(&admission), stop.clone());
         tasks.spawn(async move {
-            greet(stream, router, &admission, bounds.header_timeout, stop).await;
+            greet(stream, router, &admission, bounds, stop).await;
             drop(permit);
         });
     }
     let _ = std::fs::remove_file(path);
 }
 
-async fn greet(
-    stream: UnixStream,
-    router: Router,
-    admission: &Admission,
-    header_timeout: Duration,
-    stop: CancellationToken,
-) {
+async fn greet(stream: UnixStream, router: Router, admission: &Admission, bounds: Bounds, stop: CancellationToken) {
     let actor = match stream.peer_cred() {
         Ok(peer) => admission.admit(peer.uid()).await,
         Err(error) => Err(Error::new(Code::Unauthenticated, "the kernel does not say who connects").caused_by(error)),
@@ -131,15 +128,17 @@ async fn greet(
             super::agentbot::refuse_all(&refusal)
         }
     };
-    connection(stream, router, header_timeout, stop).await;
+    connection(stream, router, bounds, stop).await;
 }
 
 /// Serves one connection until it ends by itself or `stop` asks it to.
-pub async fn connection(stream: UnixStream, router: Router, header_timeout: Duration, stop: CancellationToken) {
+pub async fn connection(stream: UnixStream, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let (stream, timer) = patience::of(stream, bounds.header_timeout);
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .timer(timer)
+        // The timer shortens it to the time for a head once the first byte is there.
+        .header_read_timeout(bounds.idle_timeout)
         // A caller that has said all it will say still wants its answer.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)

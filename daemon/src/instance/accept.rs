@@ -1,17 +1,19 @@
 //! Accepting a request: what it changes, inside one transaction.
 
-use agentbot_wire::{Code, InstanceId, Operation, OperationKind, OperationStatus, Phase, TenantId};
+use agentbot_wire::{Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Phase, TenantId};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::admission::{Admitted, nano_cpus};
+use super::admission::{Admitted, Host, check_room, cores, nano_cpus};
 use super::operation;
-use super::requests::{Accepted, Ask, Idempotency};
+use super::requests::{Accepted, Ask, Idempotency, Provisioned};
 use super::state::{self, Denied, Standing, Verdict};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
 use crate::store::instances::{self, Desired, Instance, Owed, Wish};
+use crate::store::operations::Ending;
 use crate::store::{Connection, Slot, events, idempotency, operations};
 
 pub(super) fn new_instance(
@@ -82,31 +84,54 @@ pub(super) fn remember(
     idempotency::insert(conn, &actor.tenant(), &actor.to_string(), key, request, &operation.id)
 }
 
-/// The outcome of the same request sent before.
+/// The operation of the same request sent before.
 pub(super) fn find_repeat(
     conn: &Connection,
     actor: &Actor,
     idempotency: Option<&Idempotency>,
-) -> Result<Option<Accepted>> {
+) -> Result<Option<Operation>> {
     let Some(Idempotency { key, request }) = idempotency else { return Ok(None) };
     let Some(seen) = idempotency::find(conn, &actor.tenant(), &actor.to_string(), key)? else { return Ok(None) };
     if seen.request_hash != request {
         return Err(Error::new(Code::IdempotencyMismatch, "this Idempotency-Key was used with another request")
             .hint("use a new key for a new request"));
     }
-    let operation = operations::find(conn, &actor.tenant(), &seen.operation)?;
+    operations::find(conn, &actor.tenant(), &seen.operation).map(Some)
+}
+
+/// The same provision sent before.
+pub(super) fn find_provisioned(
+    conn: &Connection,
+    actor: &Actor,
+    idempotency: Option<&Idempotency>,
+) -> Result<Option<Provisioned>> {
+    let Some(operation) = find_repeat(conn, actor, idempotency)? else { return Ok(None) };
     let instance = instances::get(conn, &operation.agent)?.ok_or_else(|| {
         Error::not_found("agent", &operation.agent_name)
             .hint(format!("the request was carried out as {}, and the agent was purged since", operation.id))
     })?;
-    Ok(Some(Accepted { operation, instance }))
+    Ok(Some(Provisioned { operation, instance }))
 }
 
-pub(super) fn accept(conn: &Connection, actor: &Actor, ask: &Ask) -> Result<Accepted> {
-    if let Some(repeat) = find_repeat(conn, actor, ask.idempotency.as_ref())? {
-        return Ok(repeat);
+/// The agent that is meant. A name that is to come back means the newest deleted agent of that name, even if a living
+/// one has taken it since.
+fn meant(conn: &Connection, actor: &Actor, ask: &Ask) -> Result<Instance> {
+    let tenant = actor.tenant();
+    if ask.kind == OperationKind::Undelete
+        && let Some(deleted) = instances::find_deleted(conn, &tenant, &ask.agent)?
+    {
+        return Ok(deleted);
     }
-    let instance = instances::find(conn, &actor.tenant(), &ask.agent)?;
+    instances::find(conn, &tenant, &ask.agent)
+}
+
+pub(super) fn accept(conn: &Connection, actor: &Actor, ask: &Ask, config: &Config) -> Result<Accepted> {
+    if let Some(operation) = find_repeat(conn, actor, ask.idempotency.as_ref())? {
+        // Nothing that the caller gets may depend on a row that a purge has taken away since.
+        let instance = instances::get(conn, &operation.agent)?;
+        return Ok(Accepted { operation, instance });
+    }
+    let instance = meant(conn, actor, ask)?;
     let open = operations::open(conn, &instance.id)?;
     let standing = Standing {
         desired: instance.desired,
@@ -119,10 +144,11 @@ pub(super) fn accept(conn: &Connection, actor: &Actor, ask: &Ask) -> Result<Acce
         (Verdict::Deny(why), _) => return Err(denied(why, &instance)),
         (Verdict::Join, Some(open)) => {
             remember(conn, actor, &open, ask.idempotency.as_ref())?;
-            return Ok(Accepted { operation: open, instance });
+            return Ok(Accepted { operation: open, instance: Some(instance) });
         }
         (Verdict::Ignore | Verdict::Join, _) => operation::already(ask.kind, &instance, actor, now),
         (Verdict::Accept(wish), open) => {
+            check_start(&instance, &wish, config, ask.host)?;
             let operation = operation::new(ask.kind, &instance.id, instance.name.as_str(), actor, now);
             if let Some(open) = open {
                 operations::end(conn, &open, &operation::superseded(&operation), now)?;
@@ -133,8 +159,48 @@ pub(super) fn accept(conn: &Connection, actor: &Actor, ask: &Ask) -> Result<Acce
         }
     };
     record(conn, actor, &instance, &operation, ask.idempotency.as_ref())?;
-    let instance = instances::get(conn, &instance.id)?.unwrap_or(instance);
+    let instance = instances::get(conn, &instance.id)?;
     Ok(Accepted { operation, instance })
+}
+
+/// An agent that does not run yet is made to run only on a host that has room for it.
+fn check_start(instance: &Instance, wish: &Wish, config: &Config, host: Host) -> Result<()> {
+    let runs = matches!(instance.phase, Phase::Running | Phase::Unhealthy);
+    if wish.desired != Desired::Running || runs {
+        return Ok(());
+    }
+    check_room(instance.memory, cores(instance.nano_cpus), config, host)
+}
+
+pub(super) fn cancel(
+    conn: &Connection,
+    actor: &Actor,
+    id: &OperationId,
+    idempotency: Option<&Idempotency>,
+) -> Result<Accepted> {
+    if let Some(operation) = find_repeat(conn, actor, idempotency)? {
+        let instance = instances::get(conn, &operation.agent)?;
+        return Ok(Accepted { operation, instance });
+    }
+    let open = operations::find(conn, &actor.tenant(), id)?;
+    if open.status.is_ended() {
+        return Err(Error::conflict(format!("the operation has {} already", open.status))
+            .hint("there is nothing left to cancel"));
+    }
+    let wish = state::cancel(open.kind).ok_or_else(|| {
+        Error::conflict(format!("a `{}` cannot be cancelled", open.kind))
+            .hint("`start` or `undelete` brings the agent back afterwards")
+    })?;
+    let instance = instances::get(conn, &open.agent)?.ok_or_else(|| instances::missing(open.agent.as_str()))?;
+    let now = crate::store::now();
+    instances::wish(conn, &instance, &wish, now)?;
+    instances::settle_owed(conn, &instance.id)?;
+    let error = Error::new(Code::Cancelled, format!("cancelled by {actor}"));
+    operations::end(conn, &open, &Ending::Cancelled(error.to_api()), now)?;
+    ended_event(conn, &instance, &open, OperationStatus::Cancelled)?;
+    remember(conn, actor, &open, idempotency)?;
+    let operation = operations::find(conn, &actor.tenant(), id)?;
+    Ok(Accepted { operation, instance: Some(instance) })
 }
 
 pub(super) fn grant(conn: &Connection, ask: &Ask, instance: &Instance, wish: &Wish, now: Timestamp) -> Result<()> {
@@ -167,5 +233,44 @@ pub(super) fn denied(why: Denied, instance: &Instance) -> Error {
         Denied::NotDeleted => {
             Error::conflict(format!("`{name}` is not deleted")).hint("`agentbotctl list --deleted` shows what is")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::test_support::an_instance;
+
+    #[test]
+    fn an_agent_that_is_to_run_needs_room_on_the_host() {
+        let config = Config::default();
+        let reserve = config.slots.memory_reserve.as_u64();
+        let mut instance = an_instance();
+        let wish = |desired| Wish { desired, restart: false, rebuild: false, phase: Phase::Starting };
+        let roomy = Host { available_memory: instance.memory + reserve, cpus: 1 };
+        let tight = Host { available_memory: instance.memory + reserve - 1, ..roomy };
+        let refused = |instance: &Instance, desired, host| {
+            check_start(instance, &wish(desired), &config, host).err().map(|error| (error.code(), error.to_string()))
+        };
+
+        for phase in Phase::ALL {
+            instance.phase = phase;
+            assert_eq!(refused(&instance, Desired::Running, roomy), None, "{phase}");
+            assert_eq!(refused(&instance, Desired::Stopped, tight), None, "{phase}");
+            let refusal = refused(&instance, Desired::Running, tight);
+            if matches!(phase, Phase::Running | Phase::Unhealthy) {
+                assert_eq!(refusal, None, "what {phase} holds it holds already");
+            } else {
+                let (code, message) = refusal.unwrap();
+                assert_eq!(code, Code::LimitReached, "{phase}");
+                assert!(message.contains("256 MiB") && message.contains("512 MiB"), "{message}");
+            }
+        }
+
+        instance.phase = Phase::Stopped;
+        instance.nano_cpus = 1_010_000_000;
+        assert!(refused(&instance, Desired::Running, roomy).is_some_and(|(_, message)| message.contains("1.01")));
+        instance.nano_cpus = 1_000_000_000;
+        assert_eq!(refused(&instance, Desired::Running, roomy), None);
     }
 }

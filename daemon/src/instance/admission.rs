@@ -101,24 +101,33 @@ fn check_limits(limits: &Plan, config: &Config, host: Host) -> Result<()> {
         return Err(Error::invalid("pids", format!("{} is not between {MIN_PIDS} and {MAX_PIDS}", limits.pids))
             .hint("it counts processes and threads"));
     }
+    check_room(limits.memory, limits.cpus, config, host)
+}
+
+/// Whether the host has room for an agent that is about to run. Limits are not summed: what others may still take is
+/// not counted.
+///
+/// # Errors
+/// `limit_reached` with the figures.
+pub fn check_room(memory: u64, cpus: f64, config: &Config, host: Host) -> Result<()> {
     let reserve = config.slots.memory_reserve.as_u64();
     let room = host.available_memory.saturating_sub(reserve);
-    if limits.memory > room {
+    if memory > room {
         return Err(Error::new(
             Code::LimitReached,
             format!(
                 "memory: {} MiB are wanted, the host has {} MiB available less a reserve of {} MiB",
-                mib(limits.memory),
+                mib(memory),
                 mib(host.available_memory),
                 mib(reserve)
             ),
         )
         .hint("take a smaller plan, stop other agents, or lower `slots.memory_reserve`"));
     }
-    if limits.cpus > f64::from(host.cpus) {
+    if cpus > f64::from(host.cpus) {
         return Err(Error::new(
             Code::LimitReached,
-            format!("cpus: {} cores are wanted, the host has {}", limits.cpus, host.cpus),
+            format!("cpus: {cpus} cores are wanted, the host has {}", host.cpus),
         )
         .hint("take a smaller plan"));
     }
@@ -218,6 +227,15 @@ pub fn nano_cpus(cpus: f64) -> u64 {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let hundredths = (cpus * 100.0).round() as u64;
     hundredths * 10_000_000
+}
+
+/// The cores that so many billionths are, to the hundredth.
+#[must_use]
+pub fn cores(nano_cpus: u64) -> f64 {
+    // Hundredths of a core: far below what a double holds exactly.
+    #[allow(clippy::cast_precision_loss)]
+    let hundredths = (nano_cpus / 10_000_000) as f64;
+    hundredths / 100.0
 }
 
 #[cfg(test)]

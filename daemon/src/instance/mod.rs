@@ -36,7 +36,7 @@ pub use files::SlotDirs;
 pub use housekeeping::Housekeeping;
 pub use operation::steps_of;
 pub use reconciler::{Pulse, run};
-pub use requests::{Accepted, Ask, Idempotency, Instances};
+pub use requests::{Accepted, Ask, Idempotency, Instances, Provisioned};
 pub use views::{entry, provisioned};
 
 pub use crate::store::instances::missing;

@@ -95,7 +95,7 @@ pub async fn situation<'a>(
         }),
         container,
         workspace: context.dirs.has_workspace(slot).await,
-        door: context.doors.is_open(&slot.id),
+        door: context.doors.is_open(&slot.id).await,
         image,
         vitals: memory.vitals(context, &slot.id, container),
         recent_crashes: record.recent_crashes,

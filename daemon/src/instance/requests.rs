@@ -7,17 +7,18 @@ use agentbot_wire::{
     AgentName, Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, ProvisionRequest,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::accept::{accept, denied, ended_event, find_repeat, new_instance, record};
+use super::accept::{accept, cancel, denied, find_provisioned, new_instance, record};
 use super::admission::{Host, admit as check};
 use super::context::Context;
 use super::operation;
-use super::state::{self, Denied};
+use super::state::Denied;
 use crate::error::{Error, Result};
 use crate::identity::{Actor, new_salt};
 use crate::secret::Secret;
 use crate::store::instances::{self, Instance};
-use crate::store::operations::{self, Ending, Filter};
+use crate::store::operations::{self, Filter};
 use crate::store::slots;
 
 /// A caller's key for a request that may be sent twice, and what the request was.
@@ -38,6 +39,8 @@ pub struct Ask {
     pub agent: String,
     /// The new name of an undelete.
     pub new_name: Option<AgentName>,
+    /// What the host has to give, should the agent have to be started.
+    pub host: Host,
     /// The caller's key.
     pub idempotency: Option<Idempotency>,
 }
@@ -47,6 +50,15 @@ pub struct Ask {
 pub struct Accepted {
     /// The operation, new or the one that does the same already.
     pub operation: Operation,
+    /// The agent as it stands; `None` when a repeated request finds it purged.
+    pub instance: Option<Instance>,
+}
+
+/// What became of a request for a new agent.
+#[derive(Clone, Debug)]
+pub struct Provisioned {
+    /// The operation, new or that of the first such request.
+    pub operation: Operation,
     /// The agent as it stands.
     pub instance: Instance,
 }
@@ -55,13 +67,20 @@ pub struct Accepted {
 #[derive(Clone)]
 pub struct Instances {
     context: Arc<Context>,
+    stop: CancellationToken,
 }
 
 impl Instances {
-    /// On a context.
+    /// On a context. Once `stop` is cancelled nobody is kept waiting.
     #[must_use]
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+    pub fn new(context: Arc<Context>, stop: CancellationToken) -> Self {
+        Self { context, stop }
+    }
+
+    /// Cancelled when the daemon ends.
+    #[must_use]
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
     }
 
     pub(super) fn context(&self) -> &Context {
@@ -78,10 +97,10 @@ impl Instances {
         request: &ProvisionRequest,
         host: Host,
         idempotency: Option<Idempotency>,
-    ) -> Result<Accepted> {
+    ) -> Result<Provisioned> {
         let config = self.context.config.load();
         // A repeat is answered as the first time, even if the request would be refused today.
-        if let Some(repeat) = self.repeat(actor, idempotency.as_ref()).await? {
+        if let Some(repeat) = self.repeated_provision(actor, idempotency.as_ref()).await? {
             return Ok(repeat);
         }
         let admitted = check(request, &config, host)?;
@@ -95,7 +114,7 @@ impl Instances {
             .context
             .store
             .write(move |conn| {
-                if let Some(repeat) = find_repeat(conn, &actor, idempotency.as_ref())? {
+                if let Some(repeat) = find_provisioned(conn, &actor, idempotency.as_ref())? {
                     return Ok(repeat);
                 }
                 let now = crate::store::now();
@@ -107,11 +126,11 @@ impl Instances {
                     operation::new(OperationKind::Provision, &instance.id, instance.name.as_str(), &actor, now);
                 record(conn, &actor, &instance, &operation, idempotency.as_ref())?;
                 super::fault::point("provision", "accept", "before");
-                Ok(Accepted { operation, instance })
+                Ok(Provisioned { operation, instance })
             })
             .await?;
         super::fault::point("provision", "accept", "after");
-        self.wake(&accepted);
+        self.wake(Some(&accepted.instance));
         Ok(accepted)
     }
 
@@ -129,72 +148,56 @@ impl Instances {
         }
     }
 
-    async fn repeat(&self, actor: &Actor, idempotency: Option<&Idempotency>) -> Result<Option<Accepted>> {
+    async fn repeated_provision(
+        &self,
+        actor: &Actor,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Option<Provisioned>> {
         let (actor, idempotency) = (actor.clone(), idempotency.cloned());
         if idempotency.is_none() {
             return Ok(None);
         }
-        self.context.store.read(move |conn| find_repeat(conn, &actor, idempotency.as_ref())).await
+        self.context.store.read(move |conn| find_provisioned(conn, &actor, idempotency.as_ref())).await
     }
 
     /// Asks something of an agent.
     ///
     /// # Errors
-    /// `not_found`, `conflict` with what stands in the way, `idempotency_mismatch`.
+    /// `not_found`, `conflict` with what stands in the way, `limit_reached` when the host has no room for the agent,
+    /// `idempotency_mismatch`.
     pub async fn ask(&self, actor: &Actor, ask: Ask) -> Result<Accepted> {
-        let actor = actor.clone();
+        let (actor, config) = (actor.clone(), self.context.config.load());
         let kind = ask.kind.as_str();
         let accepted = self
             .context
             .store
             .write(move |conn| {
-                let accepted = accept(conn, &actor, &ask)?;
+                let accepted = accept(conn, &actor, &ask, &config)?;
                 super::fault::point(kind, "accept", "before");
                 Ok(accepted)
             })
             .await?;
         super::fault::point(kind, "accept", "after");
-        self.wake(&accepted);
+        self.wake(accepted.instance.as_ref());
         Ok(accepted)
     }
 
-    fn wake(&self, accepted: &Accepted) {
+    fn wake(&self, instance: Option<&Instance>) {
         self.context.events.publish();
-        self.context.asks.mark(accepted.instance.slot.id.clone());
+        if let Some(instance) = instance {
+            self.context.asks.mark(instance.slot.id.clone());
+        }
     }
 
     /// Ends an open operation on its caller's wish.
     ///
     /// # Errors
-    /// `not_found`; `conflict` when it has ended or cannot be ended.
-    pub async fn cancel(&self, actor: &Actor, id: &OperationId) -> Result<Operation> {
+    /// `not_found`; `conflict` when it has ended or cannot be ended; `idempotency_mismatch`.
+    pub async fn cancel(&self, actor: &Actor, id: &OperationId, idempotency: Option<Idempotency>) -> Result<Operation> {
         let (actor, id) = (actor.clone(), id.clone());
-        let (operation, slot) = self
-            .context
-            .store
-            .write(move |conn| {
-                let open = operations::find(conn, &actor.tenant(), &id)?;
-                if open.status.is_ended() {
-                    return Err(Error::conflict(format!("the operation has {} already", open.status))
-                        .hint("there is nothing left to cancel"));
-                }
-                let wish = state::cancel(open.kind).ok_or_else(|| {
-                    Error::conflict(format!("a `{}` cannot be cancelled", open.kind))
-                        .hint("`start` or `undelete` brings the agent back afterwards")
-                })?;
-                let instance =
-                    instances::get(conn, &open.agent)?.ok_or_else(|| instances::missing(open.agent.as_str()))?;
-                let now = crate::store::now();
-                instances::wish(conn, &instance, &wish, now)?;
-                instances::settle_owed(conn, &instance.id)?;
-                let error = Error::new(Code::Cancelled, format!("cancelled by {actor}"));
-                operations::end(conn, &open, &Ending::Cancelled(error.to_api()), now)?;
-                ended_event(conn, &instance, &open, OperationStatus::Cancelled)?;
-                Ok((operations::find(conn, &actor.tenant(), &id)?, instance.slot.id))
-            })
-            .await?;
-        self.context.events.publish();
-        self.context.asks.mark(slot);
+        let Accepted { operation, instance } =
+            self.context.store.write(move |conn| cancel(conn, &actor, &id, idempotency.as_ref())).await?;
+        self.wake(instance.as_ref());
         Ok(operation)
     }
 
@@ -254,7 +257,8 @@ impl Instances {
     }
 
     /// Waits until an operation has ended, at most so long, and gives it as it then is. While the engine is away it
-    /// answers at once if `engine_needed`.
+    /// answers at once if `engine_needed`, and when the daemon ends in any case: the operation goes on at its next
+    /// start.
     ///
     /// # Errors
     /// `not_found`.
@@ -280,6 +284,7 @@ impl Instances {
                     }
                 }
                 () = self.context.presence.changed() => {}
+                () = self.stop.cancelled() => return Ok(operation),
                 () = tokio::time::sleep_until(deadline) => return Ok(operation),
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use agentbot_wire::{AgentEntry, ContainerView, InstanceHealth, InstanceView, Phase, Plan, ProvisionedAgent};
 
+use super::admission::cores;
 use super::requests::Instances;
 use crate::error::Result;
 use crate::identity::Actor;
@@ -47,10 +48,7 @@ pub fn provisioned(instance: &Instance) -> ProvisionedAgent {
 }
 
 fn limits(instance: &Instance) -> Plan {
-    // Hundredths of a core: far below what a double holds exactly.
-    #[allow(clippy::cast_precision_loss)]
-    let cpus = (instance.nano_cpus / 10_000_000) as f64 / 100.0;
-    Plan { memory: instance.memory, cpus, pids: instance.pids, disk: instance.disk }
+    Plan { memory: instance.memory, cpus: cores(instance.nano_cpus), pids: instance.pids, disk: instance.disk }
 }
 
 impl Instances {

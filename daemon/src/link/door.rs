@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,10 +48,20 @@ pub struct DoorSpec {
     pub nonce: Secret<String>,
 }
 
+/// Device and inode: which file it is, under whatever path.
+type FileId = (u64, u64);
+
+/// A door that was opened. Its listener ends with it.
+struct Door {
+    dir: PathBuf,
+    socket: FileId,
+    _listening: DropGuard,
+}
+
 /// The open doors.
 #[derive(Clone)]
 pub struct Doors {
-    open: Arc<Mutex<HashMap<SlotId, DropGuard>>>,
+    open: Arc<Mutex<HashMap<SlotId, Door>>>,
     accepted: mpsc::Sender<Accepted>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -64,15 +74,26 @@ impl Doors {
         Self { open: Arc::default(), accepted, tasks, stop }
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<SlotId, DropGuard>> {
+    fn table(&self) -> MutexGuard<'_, HashMap<SlotId, Door>> {
         // Every statement leaves the map whole, so a panic elsewhere cannot have broken it.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a slot's door is open.
-    #[must_use]
-    pub fn is_open(&self, slot: &SlotId) -> bool {
-        self.table().contains_key(slot)
+    /// Whether a slot's door is open: whoever looks into its directory finds the nonce and the socket that is listened
+    /// on. A listener whose socket was taken away can be reached by nobody; it ends here.
+    pub async fn is_open(&self, slot: &SlotId) -> bool {
+        let Some((dir, socket)) = self.table().get(slot).map(|door| (door.dir.clone(), door.socket)) else {
+            return false;
+        };
+        let whole = tokio::task::spawn_blocking(move || is_whole(&dir, socket)).await.unwrap_or(false);
+        if !whole {
+            let mut table = self.table();
+            // Only the door that was looked at: another one may have been opened meanwhile.
+            if table.get(slot).is_some_and(|door| door.socket == socket) {
+                table.remove(slot);
+            }
+        }
+        whole
     }
 
     /// Opens a slot's door; one that is open stays so. The directory is made if absent and never replaced: a running
@@ -81,21 +102,20 @@ impl Doors {
     /// # Errors
     /// When directory, nonce or socket cannot be made.
     pub async fn open(&self, spec: DoorSpec) -> Result<()> {
-        if self.is_open(&spec.slot) {
+        if self.is_open(&spec.slot).await {
             return Ok(());
         }
-        let (slot, uid) = (spec.slot.clone(), spec.host_uid);
-        let dir = spec.dir.clone();
-        let listener = tokio::task::spawn_blocking(move || bind(&spec))
+        let (slot, uid, dir) = (spec.slot.clone(), spec.host_uid, spec.dir.clone());
+        let (listener, socket) = tokio::task::spawn_blocking(move || bind(&spec))
             .await
             .map_err(Error::internal)?
-            .and_then(UnixListener::from_std)
+            .and_then(|(listener, socket)| Ok((UnixListener::from_std(listener)?, socket)))
             .map_err(|error| refuse(&dir, error))?;
         let stop = self.stop.child_token();
-        let guard = stop.clone().drop_guard();
-        if self.table().insert(slot.clone(), guard).is_none() {
-            self.tasks.spawn(accept(listener, slot, uid, self.accepted.clone(), stop));
-        }
+        let door = Door { dir, socket, _listening: stop.clone().drop_guard() };
+        // The listener of a door that stood here ends with it.
+        self.table().insert(slot.clone(), door);
+        self.tasks.spawn(accept(listener, slot, uid, self.accepted.clone(), stop));
         Ok(())
     }
 
@@ -118,7 +138,15 @@ fn refuse(dir: &Path, error: io::Error) -> Error {
         .caused_by(error)
 }
 
-fn bind(spec: &DoorSpec) -> io::Result<std::os::unix::net::UnixListener> {
+fn is_whole(dir: &Path, socket: FileId) -> bool {
+    file_id(&dir.join(SOCKET)).is_ok_and(|found| found == socket) && dir.join(NONCE).is_file()
+}
+
+fn file_id(path: &Path) -> io::Result<FileId> {
+    path.symlink_metadata().map(|found| (found.dev(), found.ino()))
+}
+
+fn bind(spec: &DoorSpec) -> io::Result<(std::os::unix::net::UnixListener, FileId)> {
     let gid = Gid::from_raw(spec.host_uid);
     make_dir(&spec.dir, gid)?;
     write_nonce(&spec.dir, spec.nonce.expose(), gid)?;
@@ -126,9 +154,10 @@ fn bind(spec: &DoorSpec) -> io::Result<std::os::unix::net::UnixListener> {
     remove_if_there(&unborn)?;
     let listener = std::os::unix::net::UnixListener::bind(&unborn)?;
     own(&unborn, gid, 0o660)?;
+    let id = file_id(&unborn)?;
     std::fs::rename(&unborn, &socket)?;
     listener.set_nonblocking(true)?;
-    Ok(listener)
+    Ok((listener, id))
 }
 
 fn make_dir(dir: &Path, gid: Gid) -> io::Result<()> {
@@ -190,5 +219,93 @@ async fn accept(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    struct Scene {
+        _home: TempDir,
+        doors: Doors,
+        queue: mpsc::Receiver<Accepted>,
+        spec: DoorSpec,
+    }
+
+    /// A slot whose agent has the uid that runs the tests; its group may be given away by root alone.
+    fn scene() -> Option<Scene> {
+        let uid = nix::unistd::geteuid();
+        if !uid.is_root() {
+            return None;
+        }
+        let home = TempDir::new().unwrap();
+        let (accepted, queue) = mpsc::channel(4);
+        let doors = Doors::new(accepted, TaskTracker::new(), CancellationToken::new());
+        let nonce = Secret::new("n".to_owned());
+        let spec = DoorSpec { slot: SlotId::mint(), dir: home.path().join("run"), host_uid: uid.as_raw(), nonce };
+        Some(Scene { _home: home, doors, queue, spec })
+    }
+
+    async fn knock(scene: &mut Scene) -> bool {
+        let Ok(_stream) = UnixStream::connect(scene.spec.dir.join(SOCKET)).await else { return false };
+        tokio::time::timeout(Duration::from_secs(5), scene.queue.recv()).await.is_ok_and(|heard| heard.is_some())
+    }
+
+    #[tokio::test]
+    async fn a_door_that_is_opened_twice_is_one_door() {
+        let Some(mut scene) = scene() else { return };
+        assert!(!scene.doors.is_open(&scene.spec.slot).await);
+        scene.doors.open(scene.spec.clone()).await.unwrap();
+        let first = file_id(&scene.spec.dir.join(SOCKET)).unwrap();
+        scene.doors.open(scene.spec.clone()).await.unwrap();
+        assert_eq!(file_id(&scene.spec.dir.join(SOCKET)).unwrap(), first);
+        assert!(scene.doors.is_open(&scene.spec.slot).await);
+        assert!(knock(&mut scene).await);
+    }
+
+    #[tokio::test]
+    async fn a_door_without_its_directory_socket_or_nonce_is_not_open_and_can_be_opened_again() {
+        let Some(mut scene) = scene() else { return };
+        let dir = scene.spec.dir.clone();
+        let harms: [(&str, &dyn Fn()); 4] = [
+            ("the directory is gone", &|| std::fs::remove_dir_all(&dir).unwrap()),
+            ("the socket is gone", &|| std::fs::remove_file(dir.join(SOCKET)).unwrap()),
+            ("the nonce is gone", &|| std::fs::remove_file(dir.join(NONCE)).unwrap()),
+            ("somebody else's socket stands there", &|| {
+                std::fs::remove_file(dir.join(SOCKET)).unwrap();
+                drop(std::os::unix::net::UnixListener::bind(dir.join(SOCKET)).unwrap());
+            }),
+        ];
+        for (what, harm) in harms {
+            scene.doors.open(scene.spec.clone()).await.unwrap();
+            assert!(knock(&mut scene).await, "before: {what}");
+            harm();
+            assert!(!scene.doors.is_open(&scene.spec.slot).await, "{what}");
+            scene.doors.open(scene.spec.clone()).await.unwrap();
+            assert!(scene.doors.is_open(&scene.spec.slot).await, "{what}");
+            assert!(knock(&mut scene).await, "after: {what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_door_that_took_anothers_place_is_listened_at() {
+        let Some(mut scene) = scene() else { return };
+        scene.doors.open(scene.spec.clone()).await.unwrap();
+        std::fs::remove_file(scene.spec.dir.join(SOCKET)).unwrap();
+        // Nobody asked whether it is open in between: the table still has the door without a socket.
+        scene.doors.open(scene.spec.clone()).await.unwrap();
+        assert!(knock(&mut scene).await);
+    }
+
+    #[tokio::test]
+    async fn a_closed_door_has_no_socket_and_keeps_its_directory() {
+        let Some(mut scene) = scene() else { return };
+        scene.doors.open(scene.spec.clone()).await.unwrap();
+        scene.doors.close(&scene.spec.slot, &scene.spec.dir).await;
+        assert!(!scene.doors.is_open(&scene.spec.slot).await);
+        assert!(scene.spec.dir.is_dir());
+        assert!(!knock(&mut scene).await);
     }
 }

@@ -2,6 +2,7 @@
 //! lifecycle.
 
 mod door;
+mod quiet;
 mod session;
 
 use std::collections::HashMap;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use agentbot_wire::{Frame, Hello, InstanceId, SlotId, Welcome};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::quiet::Quiet;
 pub use door::{Accepted, DoorSpec, Doors};
 pub use session::{CLOSE_NO_HELLO, CLOSE_REFUSED, CLOSE_REPLACED, CLOSE_SHAPE, CLOSE_SLOW, Inbound, Outbound, run};
 
@@ -63,6 +66,15 @@ struct Connection {
     last_beat: Option<jiff::Timestamp>,
     pinged: Option<Instant>,
     outgoing: mpsc::Sender<Outbound>,
+    /// Its session ends when this is dropped, whatever it waits for.
+    _session: DropGuard,
+}
+
+/// What a session hears of its connection: what is to be sent, and that it is over.
+struct Joined {
+    number: u64,
+    queue: mpsc::Receiver<Outbound>,
+    over: CancellationToken,
 }
 
 #[derive(Default)]
@@ -77,6 +89,7 @@ struct Table {
 #[derive(Clone)]
 pub struct Links {
     table: Arc<Mutex<Table>>,
+    quiet: Arc<Quiet<(SlotId, &'static str)>>,
     wakes: Marks<SlotId>,
 }
 
@@ -84,7 +97,7 @@ impl Links {
     /// No agent yet. Slots that need to be looked at are marked in `wakes`.
     #[must_use]
     pub fn new(wakes: Marks<SlotId>) -> Self {
-        Self { table: Arc::default(), wakes }
+        Self { table: Arc::default(), quiet: Arc::default(), wakes }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -151,7 +164,16 @@ impl Links {
         (table.refused, table.slow)
     }
 
-    fn join(&self, slot: &SlotId, hello: Hello, beat: Duration, outgoing: mpsc::Sender<Outbound>) -> u64 {
+    /// Whether a line of a kind that this slot's agent can provoke may be written now: then how many like it were left
+    /// out since the last one, else `None`. An agent that provokes them by the thousand gets one per second.
+    #[must_use]
+    pub fn may_log(&self, slot: &SlotId, kind: &'static str) -> Option<u64> {
+        self.quiet.pass((slot.clone(), kind))
+    }
+
+    fn join(&self, slot: &SlotId, hello: Hello, beat: Duration) -> Joined {
+        let (outgoing, queue) = mpsc::channel(QUEUE);
+        let over = CancellationToken::new();
         let mut table = self.table();
         table.next += 1;
         let number = table.next;
@@ -168,10 +190,11 @@ impl Links {
             last_beat: None,
             pinged: None,
             outgoing,
+            _session: over.clone().drop_guard(),
         };
-        // The former connection's queue closes here, and with it its session: the newest one counts.
+        // The former connection is dropped here, and with it its session ends: the newest one counts.
         table.connections.insert(slot.clone(), connection);
-        number
+        Joined { number, queue, over }
     }
 
     fn leave(&self, slot: &SlotId, number: u64) {
@@ -207,6 +230,10 @@ impl Links {
 
     fn count_refusal(&self) {
         self.table().refused += 1;
+    }
+
+    fn count_slow(&self) {
+        self.table().slow += 1;
     }
 }
 

@@ -8,11 +8,17 @@ use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Introduction, Links, QUEUE, welcome};
+use super::{Introduction, Joined, Links, welcome};
 use crate::secret::Secret;
 
 /// Time for the first frame.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the agent to take one frame.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the agent to take the last frame; it is closed with or without it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest text of the agent's that is said back to it, in characters.
+const MAX_ECHO: usize = 200;
 /// The longest text of a field in hello.
 const MAX_WORD: usize = 64;
 /// The most capabilities.
@@ -65,57 +71,123 @@ where
         Ok(read) => read,
         Err(refusal) => {
             links.count_refusal();
-            tracing::warn!(slot.id = %slot, reason = %refusal.error.message, "agent refused");
+            if let Some(left_out) = links.may_log(slot, "refused") {
+                tracing::warn!(slot.id = %slot, reason = refusal.reason, left_out, "agent refused");
+            }
             if let Some(id) = refusal.id {
-                let _ = socket.send(Outbound::Text(Frame::refusal(&id, refusal.error).to_text())).await;
+                let answer = Outbound::Text(Frame::refusal(&id, refusal.error).to_text());
+                let _ = timeout(CLOSE_TIMEOUT, socket.send(answer)).await;
             }
             return close(&mut socket, CLOSE_REFUSED, "hello refused").await;
         }
     };
     let payload = serde_json::to_value(welcome(introduction)).unwrap_or_default();
-    if socket.send(Outbound::Text(Frame::answer(&id, payload).to_text())).await.is_err() {
+    let welcome = Outbound::Text(Frame::answer(&id, payload).to_text());
+    if !matches!(timeout(SEND_TIMEOUT, socket.send(welcome)).await, Ok(Ok(()))) {
         return;
     }
-    let (outgoing, queue) = mpsc::channel(QUEUE);
-    let number = links.join(slot, hello, introduction.beat, outgoing);
-    tracing::info!(slot.id = %slot, "agent connected");
-    talk(links, slot, number, queue, &mut socket).await;
+    let joined = links.join(slot, hello, introduction.beat);
+    if let Some(left_out) = links.may_log(slot, "connected") {
+        tracing::info!(slot.id = %slot, left_out, "agent connected");
+    }
+    let number = joined.number;
+    let (code, reason) = match talk(links, slot, joined, &mut socket).await {
+        End::Gone => (None, "it closed"),
+        End::Over => (Some(CLOSE_REPLACED), "replaced"),
+        End::Slow => {
+            links.count_slow();
+            (Some(CLOSE_SLOW), "it does not read")
+        }
+        End::Unfit(why) => (Some(CLOSE_SHAPE), why),
+    };
     links.leave(slot, number);
-    tracing::info!(slot.id = %slot, "agent gone");
+    if let Some(code) = code {
+        close(&mut socket, code, reason).await;
+    }
+    if let Some(left_out) = links.may_log(slot, "gone") {
+        tracing::info!(slot.id = %slot, reason, left_out, "agent gone");
+    }
 }
 
-async fn talk<S, E>(links: &Links, slot: &SlotId, number: u64, mut queue: mpsc::Receiver<Outbound>, socket: &mut S)
+/// Why a conversation ended.
+enum End {
+    /// The agent went, or its socket broke.
+    Gone,
+    /// A newer connection took over, or the daemon ended this one.
+    Over,
+    /// The agent did not take a frame in time.
+    Slow,
+    /// The agent sent what the protocol has no use for.
+    Unfit(&'static str),
+}
+
+async fn talk<S, E>(links: &Links, slot: &SlotId, joined: Joined, socket: &mut S) -> End
+where
+    S: Stream<Item = Inbound> + Sink<Outbound, Error = E> + Unpin + Send,
+{
+    let Joined { number, queue, over } = joined;
+    // An agent that neither reads nor goes must not keep this alive, so the end is heard in the middle of a send too.
+    tokio::select! {
+        biased;
+        () = over.cancelled() => End::Over,
+        end = converse(links, slot, number, queue, socket) => end,
+    }
+}
+
+async fn converse<S, E>(
+    links: &Links,
+    slot: &SlotId,
+    number: u64,
+    mut queue: mpsc::Receiver<Outbound>,
+    socket: &mut S,
+) -> End
 where
     S: Stream<Item = Inbound> + Sink<Outbound, Error = E> + Unpin + Send,
 {
     loop {
-        tokio::select! {
-            outgoing = queue.recv() => {
-                let Some(outgoing) = outgoing else {
-                    return close(socket, CLOSE_REPLACED, "replaced").await;
-                };
-                if socket.send(outgoing).await.is_err() {
-                    return;
-                }
-            }
+        let outgoing = tokio::select! {
+            outgoing = queue.recv() => match outgoing {
+                Some(outgoing) => outgoing,
+                None => return End::Over,
+            },
             incoming = socket.next() => match incoming {
-                None => return,
-                Some(Inbound::Pong) => links.sign(slot, number, false),
-                Some(Inbound::Unfit(why)) => return close(socket, CLOSE_SHAPE, why).await,
-                Some(Inbound::Text(text)) => match Frame::parse(&text) {
-                    Err(_) => return close(socket, CLOSE_SHAPE, "not a frame").await,
-                    Ok(Frame::Event { event, .. }) => links.sign(slot, number, event == event::BEAT),
-                    // Nothing is asked of agents yet that they could answer.
-                    Ok(Frame::Res { .. }) => links.sign(slot, number, false),
-                    Ok(Frame::Req { id, method, .. }) => {
-                        links.sign(slot, number, false);
-                        let answer = Frame::refusal(&id, unknown(&method)).to_text();
-                        if socket.send(Outbound::Text(answer)).await.is_err() {
-                            return;
-                        }
-                    }
+                None => return End::Gone,
+                Some(Inbound::Unfit(why)) => return End::Unfit(why),
+                Some(Inbound::Pong) => {
+                    links.sign(slot, number, false);
+                    continue;
+                }
+                Some(Inbound::Text(text)) => match heard(links, slot, number, &text) {
+                    Ok(Some(answer)) => answer,
+                    Ok(None) => continue,
+                    Err(end) => return end,
                 },
-            }
+            },
+        };
+        match timeout(SEND_TIMEOUT, socket.send(outgoing)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return End::Gone,
+            Err(_) => return End::Slow,
+        }
+    }
+}
+
+/// Takes one text frame; gives the answer if it asks for one.
+fn heard(links: &Links, slot: &SlotId, number: u64, text: &str) -> Result<Option<Outbound>, End> {
+    match Frame::parse(text) {
+        Err(_) => Err(End::Unfit("not a frame")),
+        Ok(Frame::Event { event, .. }) => {
+            links.sign(slot, number, event == event::BEAT);
+            Ok(None)
+        }
+        // Nothing is asked of agents yet that they could answer.
+        Ok(Frame::Res { .. }) => {
+            links.sign(slot, number, false);
+            Ok(None)
+        }
+        Ok(Frame::Req { id, method, .. }) => {
+            links.sign(slot, number, false);
+            Ok(Some(Outbound::Text(Frame::refusal(&id, unknown(&method)).to_text())))
         }
     }
 }
@@ -124,7 +196,7 @@ async fn close<S, E>(socket: &mut S, code: u16, reason: &'static str)
 where
     S: Sink<Outbound, Error = E> + Unpin,
 {
-    let _ = timeout(Duration::from_secs(1), socket.send(Outbound::Close(code, reason))).await;
+    let _ = timeout(CLOSE_TIMEOUT, socket.send(Outbound::Close(code, reason))).await;
 }
 
 fn unknown(method: &str) -> ApiError {
@@ -138,213 +210,52 @@ fn unknown(method: &str) -> ApiError {
 
 struct Refusal {
     id: Option<String>,
+    /// For the log: nothing in it comes from the agent.
+    reason: &'static str,
+    /// For the agent.
     error: ApiError,
 }
 
+impl Refusal {
+    fn new(id: Option<&str>, code: Code, reason: &'static str) -> Self {
+        let error = ApiError { code, message: reason.to_owned(), hint: None };
+        Self { id: id.map(str::to_owned), reason, error }
+    }
+
+    fn said(mut self, why: &str) -> Self {
+        self.error.message = why.chars().take(MAX_ECHO).collect();
+        self
+    }
+}
+
 fn read_hello(first: &Inbound, nonce: &Secret<String>) -> Result<(String, Hello), Refusal> {
-    let refuse = |id: Option<&str>, code, message: &str| Refusal {
-        id: id.map(str::to_owned),
-        error: ApiError { code, message: message.to_owned(), hint: None },
-    };
     let Inbound::Text(text) = first else {
-        return Err(refuse(None, Code::Invalid, "the first frame is not a text frame"));
+        return Err(Refusal::new(None, Code::Invalid, "the first frame is not a text frame"));
     };
     let Ok(Frame::Req { id, method, params }) = Frame::parse(text) else {
-        return Err(refuse(None, Code::Invalid, "the first frame is not a request"));
+        return Err(Refusal::new(None, Code::Invalid, "the first frame is not a request"));
     };
+    let refuse = |code, reason| Refusal::new(Some(&id), code, reason);
     if method != method::HELLO {
-        return Err(refuse(Some(&id), Code::Invalid, "the first request is not agent.hello"));
+        return Err(refuse(Code::Invalid, "the first request is not agent.hello"));
     }
-    let hello: Hello =
-        serde_json::from_value(params).map_err(|error| refuse(Some(&id), Code::Invalid, &error.to_string()))?;
+    let hello: Hello = serde_json::from_value(params)
+        .map_err(|error| refuse(Code::Invalid, "the params of hello are not of its shape").said(&error.to_string()))?;
     if hello.protocol != 1 {
-        return Err(refuse(Some(&id), Code::Unsupported, "protocol: this daemon speaks version 1"));
+        return Err(refuse(Code::Unsupported, "protocol: this daemon speaks version 1"));
     }
     let fits = |text: &str| text.len() <= MAX_WORD && !text.chars().any(char::is_control);
     let words = [&hello.runtime, &hello.version];
     if !words.into_iter().chain(&hello.capabilities).all(|word| fits(word))
         || hello.capabilities.len() > MAX_CAPABILITIES
     {
-        return Err(refuse(Some(&id), Code::TooLarge, "runtime, version or capabilities over their limits"));
+        return Err(refuse(Code::TooLarge, "runtime, version or capabilities over their limits"));
     }
     if !bool::from(hello.nonce.as_bytes().ct_eq(nonce.expose().as_bytes())) {
-        return Err(refuse(Some(&id), Code::Unauthenticated, "wrong nonce"));
+        return Err(refuse(Code::Unauthenticated, "wrong nonce"));
     }
     Ok((id, hello))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::task::Marks;
-    use futures_util::future;
-    use tokio::sync::mpsc::{Receiver, Sender};
-
-    /// A socket made of two queues: what the test sends is what the agent said.
-    fn wire()
-    -> (Sender<Inbound>, Receiver<Outbound>, impl Stream<Item = Inbound> + Sink<Outbound, Error = ()> + Unpin + Send)
-    {
-        let (say, mut heard) = mpsc::channel::<Inbound>(16);
-        let (tell, told) = mpsc::channel::<Outbound>(16);
-        let stream = futures_util::stream::poll_fn(move |context| heard.poll_recv(context));
-        let sink = futures_util::sink::unfold(tell, |tell, out: Outbound| async move {
-            tell.send(out).await.map_err(|_| ())?;
-            Ok::<_, ()>(tell)
-        });
-        (say, told, Pair { stream: Box::pin(stream), sink: Box::pin(sink) })
-    }
-
-    struct Pair<A, B> {
-        stream: std::pin::Pin<Box<A>>,
-        sink: std::pin::Pin<Box<B>>,
-    }
-
-    impl<A: Stream, B> Stream for Pair<A, B> {
-        type Item = A::Item;
-        fn poll_next(
-            mut self: std::pin::Pin<&mut Self>,
-            context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<A::Item>> {
-            self.stream.as_mut().poll_next(context)
-        }
-    }
-
-    impl<A, B: Sink<Outbound>> Sink<Outbound> for Pair<A, B> {
-        type Error = B::Error;
-        fn poll_ready(
-            mut self: std::pin::Pin<&mut Self>,
-            context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), B::Error>> {
-            self.sink.as_mut().poll_ready(context)
-        }
-        fn start_send(mut self: std::pin::Pin<&mut Self>, item: Outbound) -> Result<(), B::Error> {
-            self.sink.as_mut().start_send(item)
-        }
-        fn poll_flush(
-            mut self: std::pin::Pin<&mut Self>,
-            context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), B::Error>> {
-            self.sink.as_mut().poll_flush(context)
-        }
-        fn poll_close(
-            mut self: std::pin::Pin<&mut Self>,
-            context: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), B::Error>> {
-            self.sink.as_mut().poll_close(context)
-        }
-    }
-
-    fn introduction() -> Introduction {
-        Introduction { instance: None, config: serde_json::json!({}), beat: Duration::from_secs(5) }
-    }
-
-    fn hello(nonce: &str) -> Inbound {
-        let params = serde_json::json!({"protocol": 1, "nonce": nonce, "runtime": "t", "version": "1"});
-        Inbound::Text(Frame::request("1", method::HELLO, params).to_text())
-    }
-
-    fn beat() -> Inbound {
-        Inbound::Text(Frame::event(event::BEAT, serde_json::json!({"uptime_ms": 1})).to_text())
-    }
-
-    async fn outcome(first: Inbound) -> Vec<Outbound> {
-        let (links, slot) = (Links::new(Marks::new()), SlotId::mint());
-        let (say, mut told, socket) = wire();
-        say.send(first).await.unwrap();
-        drop(say);
-        run(&links, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
-        let mut out = Vec::new();
-        while let Ok(frame) = told.try_recv() {
-            out.push(frame);
-        }
-        assert!(links.state(&slot).is_none());
-        out
-    }
-
-    #[tokio::test]
-    async fn a_right_hello_is_welcomed() {
-        let out = outcome(hello("right")).await;
-        assert!(
-            matches!(&out[..], [Outbound::Text(text)] if text.contains(r#""ok":true"#) && text.contains("beat_ms"))
-        );
-    }
-
-    #[tokio::test]
-    async fn whatever_is_not_a_right_hello_is_closed() {
-        let word = |length: usize| {
-            let params = serde_json::json!({"nonce": "right", "runtime": "r".repeat(length), "version": "1"});
-            Inbound::Text(Frame::request("1", method::HELLO, params).to_text())
-        };
-        for first in [
-            hello("wrong"),
-            hello(""),
-            Inbound::Text("{".to_owned()),
-            beat(),
-            Inbound::Pong,
-            Inbound::Unfit("binary"),
-            word(MAX_WORD + 1),
-            Inbound::Text(Frame::request("1", "memory.get", serde_json::Value::Null).to_text()),
-        ] {
-            let out = outcome(first.clone()).await;
-            assert!(matches!(out.last(), Some(Outbound::Close(CLOSE_REFUSED, _))), "{first:?}: {out:?}");
-        }
-        assert!(!matches!(outcome(word(MAX_WORD)).await.last(), Some(Outbound::Close(..))));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_agent_that_says_nothing_is_closed_in_time() {
-        let (links, slot) = (Links::new(Marks::new()), SlotId::mint());
-        let (_say, mut told, socket) = wire();
-        let begun = tokio::time::Instant::now();
-        run(&links, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
-        assert_eq!(begun.elapsed(), HELLO_TIMEOUT);
-        assert!(matches!(told.try_recv(), Ok(Outbound::Close(CLOSE_NO_HELLO, _))));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_first_beat_wakes_and_silence_is_measured() {
-        let marks = Marks::new();
-        let (links, slot) = (Links::new(marks.clone()), SlotId::mint());
-        let (say, _told, socket) = wire();
-        let nonce = Secret::new("right".to_owned());
-        let told = introduction();
-        let session = run(&links, &slot, &nonce, &told, socket);
-        let story = async {
-            say.send(hello("right")).await.unwrap();
-            say.send(beat()).await.unwrap();
-            tokio::time::sleep(Duration::from_secs(7)).await;
-            let state = links.state(&slot).unwrap();
-            assert_eq!((state.beats, state.silent_for), (1, Duration::from_secs(7)));
-            assert_eq!(marks.take(), vec![slot.clone()]);
-            links.ping(&slot);
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            assert_eq!(links.state(&slot).unwrap().ping_open_for, Some(Duration::from_secs(1)));
-            say.send(Inbound::Pong).await.unwrap();
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            assert_eq!(links.state(&slot).unwrap().ping_open_for, None);
-            drop(say);
-        };
-        future::join(session, story).await;
-        assert_eq!(marks.take(), vec![slot.clone()], "the end of file wakes too");
-        assert!(links.state(&slot).is_none());
-    }
-
-    #[tokio::test]
-    async fn the_newest_connection_of_a_slot_counts() {
-        let (links, slot) = (Links::new(Marks::new()), SlotId::mint());
-        let nonce = Secret::new("right".to_owned());
-        let told = introduction();
-        let (say_old, mut told_old, old) = wire();
-        let (say_new, _told_new, new) = wire();
-        let story = async {
-            say_old.send(hello("right")).await.unwrap();
-            told_old.recv().await.unwrap();
-            tokio::task::yield_now().await;
-            say_new.send(hello("right")).await.unwrap();
-            assert!(matches!(told_old.recv().await, Some(Outbound::Close(CLOSE_REPLACED, _))));
-            assert!(links.state(&slot).is_some());
-            drop(say_new);
-        };
-        future::join3(run(&links, &slot, &nonce, &told, old), run(&links, &slot, &nonce, &told, new), story).await;
-    }
-}
+mod tests;

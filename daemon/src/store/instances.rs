@@ -244,6 +244,16 @@ pub fn find(conn: &Connection, tenant: &TenantId, id_or_name: &str) -> Result<In
     one(conn.prepare_cached(&query)?, [tenant.as_str(), id_or_name], from_row)?.ok_or_else(|| missing(id_or_name))
 }
 
+/// The newest deleted instance of a tenant by id or name.
+///
+/// # Errors
+/// Storage errors.
+pub fn find_deleted(conn: &Connection, tenant: &TenantId, id_or_name: &str) -> Result<Option<Instance>> {
+    let rest = "WHERE i.tenant_id = ?1 AND (i.name = ?2 OR i.id = ?2) AND i.deleted_at IS NOT NULL
+        ORDER BY i.deleted_at DESC LIMIT 1";
+    one(conn.prepare_cached(&select(rest))?, [tenant.as_str(), id_or_name], from_row)
+}
+
 /// The answer for an agent that does not exist or is somebody else's.
 #[must_use]
 pub fn missing(id_or_name: &str) -> Error {

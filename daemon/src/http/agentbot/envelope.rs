@@ -1,6 +1,6 @@
 //! Dialect B's shapes of success and failure; no other file knows them.
 
-use agentbot_wire::{ApiError, Operation};
+use agentbot_wire::{ApiError, Operation, OperationStatus};
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -53,8 +53,9 @@ impl IntoResponse for Refusal {
         let mut code = status::of(error.code);
         let mut answer = body(&error, self.request.as_ref());
         if let Some(operation) = self.operation {
-            // It was accepted: whatever ended it since is no fault of the request.
-            code = if code == StatusCode::CONFLICT { code } else { StatusCode::INTERNAL_SERVER_ERROR };
+            // It was accepted: what ended it since is no fault of the request, unless somebody wished it ended.
+            let cancelled = operation.status == OperationStatus::Cancelled;
+            code = if cancelled { StatusCode::CONFLICT } else { StatusCode::INTERNAL_SERVER_ERROR };
             answer["operation"] = json!(operation);
         } else if code.is_server_error() {
             tracing::error!(error = %self.error, "request failed");
@@ -92,5 +93,39 @@ pub fn with_status(answer: impl Serialize) -> Response {
             Json(answer).into_response()
         }
         Err(error) => Refusal::new(Error::internal(error), None).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agentbot_wire::{Code, InstanceId, OperationId, OperationKind};
+
+    fn ended(status: OperationStatus, code: Code) -> Operation {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        Operation {
+            id: OperationId::mint(),
+            kind: OperationKind::Start,
+            agent: InstanceId::mint(),
+            agent_name: "helper".to_owned(),
+            status,
+            steps: Vec::new(),
+            progress: 1.0,
+            actor: "operator:0".to_owned(),
+            result: None,
+            error: Some(ApiError { code, message: "why".to_owned(), hint: None }),
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_and_failed_is_500_and_what_was_called_off_is_409_whatever_the_code() {
+        for code in Code::ALL {
+            for (status, answer) in [(OperationStatus::Failed, 500), (OperationStatus::Cancelled, 409)] {
+                let response = Refusal::of_operation(ended(status, *code), None).into_response();
+                assert_eq!(response.status(), answer, "{status} {code}");
+            }
+        }
     }
 }

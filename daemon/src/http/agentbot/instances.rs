@@ -1,6 +1,8 @@
 //! `/api/instance/:id`.
 
-use agentbot_wire::{AgentName, LifecycleReply, OperationKind, OperationStatus, TokenReply, UndeleteRequest};
+use agentbot_wire::{
+    AgentName, Code, LifecycleReply, OperationKind, OperationStatus, Phase, TokenReply, UndeleteRequest,
+};
 use axum::extract::State as From;
 use axum::response::Response;
 use serde::Deserialize;
@@ -116,10 +118,11 @@ async fn carry_out(
 ) -> Result<Response, Refusal> {
     let refuse = |error: Error| Refusal::new(error, tag.clone());
     let Call { kind, agent, new_name } = call;
-    let ask = Ask { kind, agent, new_name, idempotency };
+    let ask = Ask { kind, agent, new_name, host: state.daemon.host(), idempotency };
     let taken = state.instances.ask(&caller.0, ask).await.map_err(refuse)?;
+    let seen = taken.instance.map_or(Phase::Deleted, |instance| instance.phase);
     if respond_async {
-        return Ok(accepted(&taken.operation, taken.instance.phase));
+        return Ok(accepted(&taken.operation, seen));
     }
     let limit = state.config.load().limits.operation_wait;
     let operation = state.instances.wait(&caller.0, &taken.operation.id, limit, true).await.map_err(refuse)?;
@@ -127,13 +130,18 @@ async fn carry_out(
         OperationStatus::Succeeded => {}
         OperationStatus::Failed | OperationStatus::Cancelled => return Err(Refusal::of_operation(operation, tag)),
         _ => {
-            let phase = state.instances.find(&caller.0, taken.instance.id.as_str()).await.map_err(refuse)?.phase;
+            let phase = match state.instances.find(&caller.0, operation.agent.as_str()).await {
+                Ok(instance) => instance.phase,
+                // A purge that ended this very moment.
+                Err(error) if error.code() == Code::NotFound => Phase::Deleted,
+                Err(error) => return Err(refuse(error)),
+            };
             return Ok(accepted(&operation, phase));
         }
     }
     let result = operation.result.clone().unwrap_or_default();
-    let phase = result.get("status").and_then(|word| word.as_str()).and_then(agentbot_wire::Phase::from_word);
-    let phase = phase.unwrap_or(taken.instance.phase);
+    let phase = result.get("status").and_then(|word| word.as_str()).and_then(Phase::from_word);
+    let phase = phase.unwrap_or(seen);
     if kind == OperationKind::Repair {
         return Ok(ok(json!({
             "success": true,

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 
 use super::envelope::{Refusal, ok};
-use super::request::{Mutation, Nothing, Params, Tag};
+use super::request::{Empty, Mutation, Params, Tag};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::auth::Caller;
@@ -103,8 +103,8 @@ pub async fn cancel(
     caller: Caller,
     Tag(tag): Tag,
     Path(text): Path<String>,
-    _mutation: Mutation<Nothing>,
+    mutation: Mutation<Empty>,
 ) -> Result<Response, Refusal> {
     let id = id(&text, tag.as_ref())?;
-    state.instances.cancel(&caller.0, &id).await.map(ok).map_err(|error| Refusal::new(error, tag))
+    state.instances.cancel(&caller.0, &id, mutation.idempotency).await.map(ok).map_err(|error| Refusal::new(error, tag))
 }

@@ -111,6 +111,11 @@ fn prefers_async(headers: &HeaderMap) -> bool {
         .any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
 }
 
+/// The body of a route of ours that takes no fields.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Empty {}
+
 /// A body of which nothing is wanted: anything that is JSON, or nothing.
 #[derive(Debug)]
 pub struct Nothing;
