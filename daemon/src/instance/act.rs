@@ -73,7 +73,12 @@ pub async fn act(scene: &Scene<'_>, step: &Step) -> Result<Outcome> {
         Step::Diagnose => return diagnose(scene).await,
         Step::Image => ensure_image(scene).await?,
         Step::Workspace => return make_workspace(scene).await,
-        Step::Door => context.doors.open(context.door(slot, scene.facts)).await?,
+        Step::Door => {
+            if scene.facts.remap_base != 0 {
+                context.dirs.let_pass(&slot.id).await?;
+            }
+            context.doors.open(context.door(slot, scene.facts)).await?;
+        }
         Step::Create => create(scene).await?,
         Step::Adopt => adopt(scene).await?,
         Step::Rename => rename(scene).await?,

@@ -1,5 +1,5 @@
-//! What goes by itself: images that nothing runs any more, deleted agents past their undo time, old idempotency keys
-//! and events.
+//! What goes by itself: images that nothing runs any more, deleted agents past their undo time, the rest of a removal that
+//! was cut off, old idempotency keys, events and ended operations.
 
 use std::sync::Arc;
 
@@ -45,6 +45,9 @@ impl Task for Housekeeping {
 
     async fn activate(&mut self) -> Result<String> {
         let context = &self.0;
+        if let Err(error) = context.dirs.sweep().await {
+            tracing::warn!(%error, "the rest of a purged agent stays for now");
+        }
         let purged = purge_expired(context).await?;
         let config = context.config.load();
         let (keys_before, events_before) = (ago(config.events.idempotency_retention), ago(config.events.retention));
