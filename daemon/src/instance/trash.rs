@@ -264,7 +264,7 @@ mod tests {
         if nix::unistd::geteuid().is_root() {
             // Whose files these are, nobody else may look into them.
             for closed in ["in/~1", "in/~1/deeper", "in/file", "in"] {
-                fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0)).unwrap();
+                fs::set_permissions(tree.join(closed), fs::Permissions::from_mode(0o0)).unwrap();
             }
         }
         assert!(remove_some(&tree, ALL).unwrap());
