@@ -41,8 +41,19 @@ refuse_a_foreign_daemon() {
     fi
 }
 
+# The engine that the caller named: neither sudo nor systemd hands variables on by itself.
+engine_of_unit=()
+engine_of_process=()
+if [ -n "${DOCKER_HOST:-}" ]; then
+    engine_of_unit=(--setenv="DOCKER_HOST=$DOCKER_HOST")
+    engine_of_process=("DOCKER_HOST=$DOCKER_HOST")
+fi
+
 # What the running daemon was started from; a difference means that it must be started anew.
-sum_of_programs() { cksum "$release/agentbotd" "$release/agentbot-agent"; }
+sum_of_programs() {
+    cksum "$release/agentbotd" "$release/agentbot-agent"
+    printf 'engine %s\n' "${DOCKER_HOST:-of this machine}"
+}
 
 start_daemon() {
     if [ -n "$(daemon_pid)" ]; then
@@ -56,13 +67,13 @@ start_daemon() {
     if systemd_runs; then
         say "Starting the daemon as the transient unit $unit.service"
         as_root systemctl reset-failed "$unit.service" 2>/dev/null || true
-        as_root systemd-run --quiet --collect --unit="$unit" --description="Agentbot daemon (quickstart)" \
+        as_root systemd-run "${engine_of_unit[@]}" --quiet --collect --unit="$unit" --description="Agentbot daemon (quickstart)" \
             --service-type=notify --property=Restart=always --property=RestartSec=1 --property=WatchdogSec=30 \
             --property=LimitNOFILE=65536 --property=LimitCORE=0 --property=UMask=0077 --property=TimeoutStopSec=30 \
             "$release/agentbotd" --state-dir "$state_dir" --runtime-dir "$runtime_dir"
     else
         say "Starting the daemon in the background: pid in $pid_file, log in $log_file"
-        background "$log_file" "$pid_file" \
+        background "$log_file" "$pid_file" env "${engine_of_process[@]}" \
             "$release/agentbotd" --state-dir "$state_dir" --runtime-dir "$runtime_dir"
     fi
     # shellcheck disable=SC2016

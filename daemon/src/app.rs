@@ -90,7 +90,7 @@ impl App {
             .await
             .map_err(Error::internal)??;
         let mut warnings: Vec<String> = admission.warning().await?.into_iter().collect();
-        let gid = group_id(&config.admin.group);
+        let gid = admission.group_id().await?;
         prepare_runtime(&paths.runtime, gid)?;
         let admin = http::bind_admin(&socket, gid)?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -233,10 +233,6 @@ fn docker(socket: &Path, config: &Config) -> Docker {
 
 fn admin_socket(paths: &Paths) -> PathBuf {
     paths.runtime.join("agentbot.sock")
-}
-
-fn group_id(name: &str) -> Option<u32> {
-    nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
 }
 
 /// The directory of the admin socket: root and the group may enter.

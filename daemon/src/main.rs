@@ -3,11 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agentbotd::app::{App, Paths};
 use agentbotd::config::{self, Loaded, LogFormat};
 use agentbotd::error::Error;
 use clap::{Parser, Subcommand};
+use nix::sys::resource::{Resource, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -15,6 +17,9 @@ use tracing_subscriber::EnvFilter;
 const EXIT_CONFIG: u8 = 78;
 /// Exit code for want of rights (EX_NOPERM of sysexits.h).
 const EXIT_RIGHTS: u8 = 77;
+
+/// How long threads that are at something blocking may keep the end waiting.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Runs AI agents as locked-down containers and keeps them alive.
 #[derive(Parser)]
@@ -83,7 +88,12 @@ fn main() -> ExitCode {
 fn load(cli: &Cli) -> Result<Loaded, String> {
     let loaded = config::load(cli.config.as_deref()).map_err(|mistakes| mistakes.to_string())?;
     config::check_paths(&cli.state_dir, &cli.runtime_dir).map_err(|mistakes| mistakes.to_string())?;
+    config::engine_socket(&loaded.config.engine, docker_host().as_deref()).map_err(|mistakes| mistakes.to_string())?;
     Ok(loaded)
+}
+
+fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok()
 }
 
 /// One line on stderr; when even that is closed there is nobody to tell.
@@ -97,6 +107,10 @@ fn run(cli: Cli, loaded: Loaded) -> ExitCode {
         say("hint: sudo agentbotd, or the unit file config/agentbotd.service");
         return ExitCode::from(EXIT_RIGHTS);
     }
+    if let Err(errno) = keep_memory_private() {
+        say(&format!("agentbotd: its memory could not be kept out of core files: {errno}"));
+        return ExitCode::FAILURE;
+    }
     log_to_stderr(&loaded);
     #[cfg(feature = "fault")]
     let _faults = fail::FailScenario::setup();
@@ -105,13 +119,13 @@ fn run(cli: Cli, loaded: Loaded) -> ExitCode {
         state: cli.state_dir,
         runtime: cli.runtime_dir,
         agent_binary: cli.agent_bin,
-        docker_host: std::env::var("DOCKER_HOST").ok(),
+        docker_host: docker_host(),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Error::internal(error)),
     };
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = match asked_to_end() {
             Ok(shutdown) => shutdown,
             Err(error) => return fail(&Error::internal(error)),
@@ -121,7 +135,16 @@ fn run(cli: Cli, loaded: Loaded) -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error),
         }
-    })
+    });
+    // A thread that hangs in a system call is not waited for: whatever it was at is resumed at the next start.
+    runtime.shutdown_timeout(SHUTDOWN);
+    ended
+}
+
+/// The key and tokens are in memory: no core file carries them, and no process without root's rights looks into it.
+fn keep_memory_private() -> nix::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    nix::sys::prctl::set_dumpable(false)
 }
 
 fn fail(error: &Error) -> ExitCode {

@@ -37,7 +37,7 @@ pub use home::{Home, SmallDisk};
 pub use http::{Call, Reply};
 pub use notify::NotifySocket;
 pub use poll::eventually;
-pub use private_docker::PrivateDocker;
+pub use private_docker::{PrivateDocker, REMAP_BASE};
 pub use probe::probe_deviations;
 pub use proxy::{EngineProxy, Fault, Rule};
 pub use scratch::Scratch;

@@ -17,12 +17,16 @@ use super::poll::eventually;
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(60);
 
+/// The host's uid that is root inside the containers of [`PrivateDocker::start_remapped`].
+pub const REMAP_BASE: u32 = 100_000;
+
 /// A second engine with its own data, containers, images and containerd, gone without trace when it is dropped.
 #[derive(Debug)]
 pub struct PrivateDocker {
     dir: TempDir,
     child: Option<Child>,
     extra: Vec<String>,
+    remapped: bool,
 }
 
 impl PrivateDocker {
@@ -39,10 +43,41 @@ impl PrivateDocker {
     /// # Panics
     /// When there is no `dockerd`, or it does not come up.
     pub async fn start_with(extra: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("abd").tempdir_in("/tmp").expect("a directory under /tmp");
-        let mut docker = Self { dir, child: None, extra: extra.iter().map(|&word| word.to_owned()).collect() };
+        let mut docker = Self::prepare(extra);
         docker.resume().await;
         docker
+    }
+
+    /// Starts one that remaps container ids to the host's from [`REMAP_BASE`] on. It alone sees the range: the files of the
+    /// machine that grant such ranges stay as they are.
+    ///
+    /// # Panics
+    /// When there is no `dockerd`, or it does not come up.
+    pub async fn start_remapped() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let mut docker = Self::prepare(&["--userns-remap=daemon:daemon"]);
+        docker.remapped = true;
+        // The remapped root passes through it to its images.
+        std::fs::set_permissions(docker.dir.path(), std::fs::Permissions::from_mode(0o711))
+            .expect("its mode can be set");
+        std::fs::write(docker.path("ranges"), format!("daemon:{REMAP_BASE}:65536\n")).expect("a file of ranges");
+        docker.resume().await;
+        docker
+    }
+
+    fn prepare(extra: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("abd").tempdir_in("/tmp").expect("a directory under /tmp");
+        Self { dir, child: None, extra: extra.iter().map(|&word| word.to_owned()).collect(), remapped: false }
+    }
+
+    fn program(&self) -> Command {
+        if !self.remapped {
+            return Command::new("dockerd");
+        }
+        let mut command = Command::new("unshare");
+        let inside = r#"mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec dockerd "$@""#;
+        command.args(["--mount", "sh", "-c", inside]).arg(self.path("ranges"));
+        command
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -69,7 +104,8 @@ impl PrivateDocker {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("log")).expect("a log file");
         // Where a containerd of the machine runs, dockerd uses that one: names of its own keep the two engines apart.
         let namespace = self.dir.path().file_name().and_then(|name| name.to_str()).expect("a plain name").to_owned();
-        let child = Command::new("dockerd")
+        let child = self
+            .program()
             .arg("--data-root")
             .arg(self.path("data"))
             .arg("--exec-root")

@@ -42,7 +42,9 @@ async fn the_first_crash_is_answered_at_once() {
     started_again(&daemon, "helper", &before).await;
 
     assert!(begun.elapsed() < Duration::from_secs(15), "no pause before the first restart: {:?}", begun.elapsed());
-    let cause = daemon.agent("helper").await.health.last_crash.expect("a cause");
+    let health = daemon.agent("helper").await.health;
+    assert!(health.last_lines.is_some_and(|lines| !lines.is_empty()), "its last words are shown");
+    let cause = health.last_crash.expect("a cause");
     assert!(cause.contains("137") || cause.contains("SIGKILL") || cause.contains("signal 9"), "{cause}");
     daemon.finish().await;
 }

@@ -9,6 +9,8 @@ mod harness_itself;
 mod idempotency;
 mod lifecycle;
 mod prune;
+mod purge;
+mod remapped;
 mod requests;
 mod sealed;
 mod service;

@@ -26,6 +26,33 @@ async fn a_manager_hears_ready_watchdog_and_stopping() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_core_file_carries_the_key() {
+    let nowhere = Setup::new().engine(std::path::Path::new("/nonexistent/engine.sock"));
+    let daemon = Daemon::start(nowhere).await;
+
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.pid().unwrap())).unwrap();
+
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    daemon.abandon().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_grace_for_stops_leaves_running_agents_alone() {
+    let mut daemon = Daemon::start(Setup::new()).await;
+    daemon.running("helper").await;
+    let (before, container) = (daemon.started_at("helper").await, daemon.container("helper").await.id);
+
+    daemon.sigterm().await;
+    daemon.restart_with(|setup| setup.set("restart.stop_grace", "\"7s\"")).await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.act("helper", "start").await;
+
+    assert_eq!((daemon.started_at("helper").await, daemon.container("helper").await.id), (before, container));
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ready_is_said_while_the_engine_is_away() {
     let home = Home::new();
     let notify = NotifySocket::bind(&home.path().join("notify"));

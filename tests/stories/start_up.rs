@@ -47,6 +47,20 @@ async fn a_configuration_that_is_no_toml_or_no_text_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn check_refuses_an_engine_that_start_refuses() {
+    let home = Home::new();
+    std::fs::write(home.config(), "").unwrap();
+    let check = |host: &str| {
+        let mut command = std::process::Command::new(agentbot_tests::daemon_binary());
+        command.arg("check").arg("--config").arg(home.config()).env("DOCKER_HOST", host).output().unwrap()
+    };
+    let refused = check("tcp://10.0.0.1:2375");
+    assert_eq!(refused.status.code(), Some(78), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("DOCKER_HOST"), "{refused:?}");
+    assert_eq!(check("unix:///var/run/docker.sock").status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_directory_has_its_longest_path() {
     const BEYOND: usize = 107;
 

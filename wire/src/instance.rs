@@ -132,8 +132,11 @@ pub struct InstanceHealth {
     pub last_beat: Option<Timestamp>,
     /// Times it ended unasked since it was made.
     pub crashes: u64,
-    /// Why it last ended unasked: exit code, signal, out of memory, last log lines.
+    /// Why it last ended unasked: exit code, signal, out of memory.
     pub last_crash: Option<String>,
+    /// What it wrote before that: at most five lines and 1 KiB, without control characters.
+    #[serde(default)]
+    pub last_lines: Option<String>,
     /// When the next start is due while restarts are paused.
     pub next_start: Option<Timestamp>,
 }

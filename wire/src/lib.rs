@@ -2,6 +2,7 @@
 //!
 //! The daemon, the command line and the agent share nothing else. Everything here is plain data with serde; nothing
 //! opens a socket or waits.
+#![forbid(unsafe_code)]
 
 mod error;
 mod frame;

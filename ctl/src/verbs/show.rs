@@ -60,6 +60,7 @@ fn sheet(view: &InstanceView, now: Timestamp) -> String {
         .with("agent", format!("{link}{}", version.unwrap_or_default()))
         .with("crashes", if health.crashes == 0 { "none".to_owned() } else { health.crashes.to_string() })
         .with("last crash", health.last_crash.as_deref().map(text::block).unwrap_or_default())
+        .with("last lines", health.last_lines.as_deref().map(text::block).unwrap_or_default())
         .with("next start", health.next_start.map(|at| format!("in {}", text::age(now, at))).unwrap_or_default())
         .with(
             "container",

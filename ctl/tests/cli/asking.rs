@@ -32,10 +32,11 @@ fn show_names_phase_limits_and_the_way_out() {
     let mut sick = agent("helper", Phase::CrashLoop);
     sick.reason = Some("out of memory".to_owned());
     sick.health.crashes = 5;
-    sick.health.last_crash = Some("exit 137\nlast words".to_owned());
+    sick.health.last_crash = Some("exit 137".to_owned());
+    sick.health.last_lines = Some("first words\nlast words".to_owned());
     twin.state().agents.push(sick);
     let text = ctl(&twin.socket(), &["show", "helper"]).exits(0).stdout;
-    for part in ["crash_loop", "out of memory", "256 MiB memory, 0.5 cores", "exit 137", "last words"] {
+    for part in ["crash_loop", "out of memory", "256 MiB memory, 0.5 cores", "exit 137", "first words", "last words"] {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
     let next = text.lines().last().unwrap();

@@ -321,6 +321,7 @@ pub fn agent(name: &str, phase: Phase) -> InstanceView {
             last_beat: Some(now),
             crashes: 0,
             last_crash: None,
+            last_lines: None,
             next_start: None,
         },
         slot: SlotId::mint(),

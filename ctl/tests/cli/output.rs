@@ -27,6 +27,7 @@ fn nothing_from_the_daemon_commands_the_terminal() {
         state.agents[0].model = "evil\x1b]0;owned\x07\x1b[2J\u{9b}31m\u{202e}model".to_owned();
         state.agents[0].reason = Some("bad\x1b[31m reason\r".to_owned());
         state.agents[0].health.last_crash = Some("line one\n\x1b[8mline two".to_owned());
+        state.agents[0].health.last_lines = Some("last\x1b]0;owned\x07\rwords".to_owned());
     }
     for words in [&["list"][..], &["show", "helper"], &["list", "-o", "json"], &["show", "helper", "-o", "yaml"]] {
         let run = command(&twin.socket()).env("NO_COLOR", "1").args(words).output().unwrap();

@@ -12,6 +12,7 @@ use agentbot_wire::Code;
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bollard::errors::Error as Bollard;
+use bollard::models::ImageInspect;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, ImportImageOptions, KillContainerOptionsBuilder, ListContainersOptionsBuilder,
     LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions, RenameContainerOptionsBuilder,
@@ -29,11 +30,14 @@ use super::docker_inspect::observed;
 use super::docker_map::{OLDEST_API, api_version, create_body, facts, listed};
 use super::harden::{harden, require};
 use super::tail::Tail;
-use super::{ContainerSpec, Engine, EngineEvent, Facts, Listed, Observed, RunState, docker_events, label};
+use super::{ContainerSpec, Engine, EngineEvent, Facts, Image, Listed, Observed, RunState, docker_events, label};
 use crate::error::{Error, Result};
 
 /// The client's own limit covers the first line of an answer only. Ours cover it all and are shorter.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// The longest image reference: a name, a tag and a digest.
+const LONGEST_IMAGE: usize = 512;
 
 /// How long calls may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,12 +197,37 @@ fn versioned<B>(version_path: &str, request: Request<B>) -> Request<B> {
     Request::from_parts(head, body)
 }
 
-/// An id, name or image reference goes into a path: nothing that could lead elsewhere.
+/// An id or name goes into a path: nothing that could lead elsewhere.
 fn checked(text: &str) -> Result<&str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/');
-    let fine = !text.is_empty() && text.len() <= 255 && text.chars().all(plain);
+    let fine = text.len() <= 255 && is_path(text, |c| matches!(c, '_' | '.' | '-' | ':' | '/'));
+    if fine { Ok(text) } else { Err(Error::invalid("id", "letters, digits and _ . - only")) }
+}
+
+/// As [`checked`], for an image: a digest and a longer name are fine.
+fn checked_image(text: &str) -> Result<&str> {
+    if text.len() <= LONGEST_IMAGE && is_path(text, |c| matches!(c, '_' | '.' | '-' | ':' | '/' | '@')) {
+        return Ok(text);
+    }
+    Err(Error::invalid("image", format!("is no reference or id of at most {LONGEST_IMAGE} characters")))
+}
+
+fn is_path(text: &str, plain: impl Fn(char) -> bool) -> bool {
     let leads_away = text.split('/').any(|part| part.is_empty() || part.starts_with('.'));
-    if fine && !leads_away { Ok(text) } else { Err(Error::invalid("id", "letters, digits and _ . - only")) }
+    !leads_away && text.chars().all(|c| c.is_ascii_alphanumeric() || plain(c))
+}
+
+/// An image can have been pulled under several names: the one that was asked for is the better witness.
+fn image(answer: ImageInspect, reference: &str) -> Option<Image> {
+    let id = answer.id.filter(|id| !id.is_empty())?;
+    let digests = answer.repo_digests.unwrap_or_default();
+    let (named, _) = reference.split_once('@').unwrap_or((reference, ""));
+    let repository = match named.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        _ => named,
+    };
+    let asked_for = digests.iter().position(|digest| digest.split('@').next() == Some(repository));
+    let repo_digest = digests.into_iter().nth(asked_for.unwrap_or_default());
+    Some(Image { id, repo_digest })
 }
 
 fn found<T>(answer: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
@@ -221,11 +250,11 @@ impl Engine for Docker {
         Ok(self.negotiate().await?.1)
     }
 
-    async fn image_id(&self, reference: &str) -> Result<Option<String>> {
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
         let session = self.session().await?;
-        let answer = session.client.inspect_image(checked(reference)?);
-        let image = found(self.within("inspect image", self.timeouts.quick, answer).await)?;
-        Ok(image.and_then(|image| image.id).filter(|id| !id.is_empty()))
+        let answer = session.client.inspect_image(checked_image(reference)?);
+        let answer = found(self.within("inspect image", self.timeouts.quick, answer).await)?;
+        Ok(answer.and_then(|answer| image(answer, reference)))
     }
 
     async fn load_image(&self, archive: Bytes) -> Result<()> {

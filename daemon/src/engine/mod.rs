@@ -160,6 +160,15 @@ pub struct Observed {
     pub risky: Vec<String>,
 }
 
+/// A local image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its id, `sha256:…`.
+    pub id: String,
+    /// The name with digest by which a registry has it; `None` for one that was built or loaded here.
+    pub repo_digest: Option<String>,
+}
+
 /// How a container's process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
@@ -201,11 +210,19 @@ pub trait Engine: Send + Sync + 'static {
     /// `engine_unavailable` when it does not answer, `unsupported` when it is older than API 1.41.
     async fn facts(&self) -> Result<Facts>;
 
-    /// The id of a local image, `None` when there is none of that reference or id.
+    /// A local image by reference, with or without a digest, or by id; `None` when there is none.
     ///
     /// # Errors
-    /// When the engine does not answer.
-    async fn image_id(&self, reference: &str) -> Result<Option<String>>;
+    /// `invalid` for what can be neither; when the engine does not answer.
+    async fn image(&self, reference: &str) -> Result<Option<Image>>;
+
+    /// The id of a local image, as [`Self::image`].
+    ///
+    /// # Errors
+    /// As [`Self::image`].
+    async fn image_id(&self, reference: &str) -> Result<Option<String>> {
+        Ok(self.image(reference).await?.map(|image| image.id))
+    }
 
     /// Loads an image archive.
     ///

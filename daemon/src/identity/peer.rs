@@ -73,14 +73,22 @@ impl Admission {
     /// # Errors
     /// The system does not say in time.
     pub async fn warning(&self) -> Result<Option<String>> {
-        let name = self.group.clone();
-        let group = ask(self.turn().await?, move || Group::from_name(&name)).await?;
-        Ok(group.is_none().then(|| {
+        Ok(self.group_id().await?.is_none().then(|| {
             let group = &self.group;
             format!(
                 "there is no group `{group}`: root alone may use agentbotctl (`groupadd --system {group}` makes it)"
             )
         }))
+    }
+
+    /// The id of the group; `None` when there is no such group.
+    ///
+    /// # Errors
+    /// The system does not say in time.
+    pub async fn group_id(&self) -> Result<Option<u32>> {
+        let name = self.group.clone();
+        let group = ask(self.turn().await?, move || Group::from_name(&name)).await?;
+        Ok(group.map(|group| group.gid.as_raw()))
     }
 
     async fn turn(&self) -> Result<OwnedSemaphorePermit> {
@@ -198,7 +206,9 @@ mod tests {
         let name = Group::from_gid(Gid::from_raw(0)).unwrap().unwrap().name;
         assert_eq!(standing(0, &name).unwrap(), Standing::Member);
         assert_eq!(standing(4_000_000_000, &name).unwrap(), Standing::Outsider);
+        assert_eq!(Admission::new(&*name).group_id().await.unwrap(), Some(0));
         assert_eq!(Admission::new(name).warning().await.unwrap(), None);
+        assert_eq!(Admission::new("no-such-group-here").group_id().await.unwrap(), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -231,6 +241,7 @@ mod tests {
             hanging.push(admission.turn().await.unwrap());
         }
         assert_eq!(admission.admit(1000).await.unwrap_err().code(), Code::Busy);
+        assert_eq!(admission.group_id().await.unwrap_err().code(), Code::Busy, "nor is a start held up without end");
         // Those who are known come in all the same.
         admission.remember(1001, Standing::Member);
         admission.admit(1001).await.unwrap();

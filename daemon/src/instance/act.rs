@@ -12,7 +12,7 @@ use super::memory::Memory;
 use super::observe::Record;
 use super::plan::{Container, Step, Why};
 use super::{fault, operation};
-use crate::engine::{Engine, Facts, Observed};
+use crate::engine::{Engine, Facts, Image, Observed};
 use crate::error::{Error, Result};
 use crate::events::{about, kind};
 use crate::store::crashes::{self, Crash};
@@ -74,7 +74,12 @@ pub async fn act(scene: &Scene<'_>, step: &Step) -> Result<Outcome> {
         Step::Diagnose => return diagnose(scene).await,
         Step::Image => ensure_image(scene).await?,
         Step::Workspace => return make_workspace(scene).await,
-        Step::Door => context.doors.open(context.door(slot, scene.facts)).await?,
+        Step::Door => {
+            if scene.facts.remap_base != 0 {
+                context.dirs.let_pass(&slot.id).await?;
+            }
+            context.doors.open(context.door(slot, scene.facts)).await?;
+        }
         Step::Create => create(scene).await?,
         Step::Adopt => adopt(scene).await?,
         Step::Rename => rename(scene).await?,
@@ -162,15 +167,15 @@ async fn ensure_image(scene: &Scene<'_>) -> Result<()> {
     {
         return Ok(());
     }
-    let id = match &record.instance.image {
-        Some(reference) => scene.engine().image_id(reference).await?.ok_or_else(|| {
+    let image = match &record.instance.image {
+        Some(reference) => scene.engine().image(reference).await?.ok_or_else(|| {
             Error::new(Code::NotFound, format!("image: the engine has no `{reference}`"))
                 .hint(format!("`docker pull {reference}` first; nothing is pulled by itself"))
         })?,
-        None => own_image(context, facts).await?,
+        None => Image { id: own_image(context, facts).await?, repo_digest: None },
     };
     let slot = slot.id.clone();
-    context.store.write(move |conn| slots::set_image(conn, &slot, &id)).await
+    context.store.write(move |conn| slots::set_image(conn, &slot, &image.id, image.repo_digest.as_deref())).await
 }
 
 /// Has the agent image of this daemon on the engine, and gives its id.

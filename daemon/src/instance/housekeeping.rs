@@ -1,5 +1,5 @@
-//! What goes by itself: images that nothing runs any more, deleted agents past their undo time, old idempotency keys
-//! and events.
+//! What goes by itself: images that nothing runs any more, deleted agents past their undo time, the rest of a removal that
+//! was cut off, old idempotency keys, events and ended operations.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
 use crate::store::instances::{self, Desired, Wish};
-use crate::store::{events, idempotency, images, operations};
+use crate::store::{Connection, events, idempotency, images, operations};
 use crate::task::Task;
 
 /// Removes the agent images that this daemon loaded and that nothing needs any more. One that is still in use, or that
@@ -45,21 +45,33 @@ impl Task for Housekeeping {
 
     async fn activate(&mut self) -> Result<String> {
         let context = &self.0;
+        if let Err(error) = context.dirs.sweep().await {
+            tracing::warn!(%error, "the rest of a purged agent stays for now");
+        }
         let purged = purge_expired(context).await?;
         let config = context.config.load();
         let (keys_before, events_before) = (ago(config.events.idempotency_retention), ago(config.events.retention));
         let keys = context.store.write(move |conn| idempotency::trim(conn, keys_before)).await?;
-        let mut old = 0;
-        loop {
-            // In batches, so that nobody waits long for the writer.
-            let batch = context.store.write(move |conn| events::trim(conn, events_before)).await?;
-            old += batch;
-            if batch < events::TRIM_BATCH {
-                break;
-            }
-        }
+        let old = trim(context, events::trim, events_before).await?;
+        let ended = trim(context, operations::trim, events_before).await?;
         remove_superseded_images(context).await;
-        Ok(format!("{purged} deleted agents, {keys} idempotency keys, {old} events"))
+        Ok(format!("{purged} deleted agents, {keys} idempotency keys, {old} events, {ended} operations"))
+    }
+}
+
+/// Removes what is from before a time, in batches, so that nobody waits long for the writer; says how many there were.
+async fn trim(
+    context: &Context,
+    batch: fn(&Connection, Timestamp) -> Result<usize>,
+    before: Timestamp,
+) -> Result<usize> {
+    let mut gone = 0;
+    loop {
+        let went = context.store.write(move |conn| batch(conn, before)).await?;
+        gone += went;
+        if went < events::TRIM_BATCH {
+            return Ok(gone);
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod operation;
 mod phase;
 mod reconciler;
 mod requests;
+mod trash;
 mod views;
 mod worker;
 

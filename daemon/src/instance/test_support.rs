@@ -39,6 +39,7 @@ pub fn an_instance() -> Instance {
             workspace_gen: 1,
             container_id: None,
             image_id: Some("sha256:i".to_owned()),
+            repo_digest: None,
             workspace_made: false,
         },
         plan: "small".to_owned(),

@@ -9,7 +9,7 @@ use super::requests::Instances;
 use crate::error::Result;
 use crate::identity::Actor;
 use crate::store::instances::{self, Instance};
-use crate::store::operations;
+use crate::store::{crashes, operations};
 
 /// Where clients chat with an agent.
 fn websocket_url(instance: &Instance) -> String {
@@ -47,6 +47,22 @@ pub fn provisioned(instance: &Instance) -> ProvisionedAgent {
     }
 }
 
+/// Lines of a crash that are shown.
+const LINES: usize = 5;
+/// Bytes of them.
+const LINES_BYTES: usize = 1024;
+
+/// The end of what an agent wrote, bounded, and without what would command a terminal; `None` when nothing is left.
+fn last_lines(written: &str) -> Option<String> {
+    let printable =
+        |line: &str| line.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| !c.is_control()).collect();
+    let lines: Vec<String> = written.lines().map(printable).collect();
+    let shown: Vec<&str> = lines.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty()).collect();
+    let text = shown[shown.len().saturating_sub(LINES)..].join("\n");
+    let start = text.ceil_char_boundary(text.len().saturating_sub(LINES_BYTES));
+    (!text.is_empty()).then(|| text[start..].to_owned())
+}
+
 fn limits(instance: &Instance) -> Plan {
     Plan { memory: instance.memory, cpus: cores(instance.nano_cpus), pids: instance.pids, disk: instance.disk }
 }
@@ -58,16 +74,17 @@ impl Instances {
     /// `not_found`.
     pub async fn view(&self, actor: &Actor, agent: &str) -> Result<InstanceView> {
         let (tenant, agent) = (actor.tenant(), agent.to_owned());
-        let (instance, operation) = self
+        let (instance, operation, written) = self
             .context()
             .store
             .read(move |conn| {
                 let instance = instances::find(conn, &tenant, &agent)?;
                 let operation = operations::open(conn, &instance.id)?;
-                Ok((instance, operation))
+                let written = if instance.crashes > 0 { crashes::last_lines(conn, &instance.id)? } else { None };
+                Ok((instance, operation, written))
             })
             .await?;
-        let health = self.health(&instance);
+        let health = self.health(&instance, written.as_deref());
         let slot = &instance.slot;
         let container = slot.container_id.as_ref().map(|id| ContainerView {
             id: id.clone(),
@@ -99,7 +116,7 @@ impl Instances {
         })
     }
 
-    fn health(&self, instance: &Instance) -> InstanceHealth {
+    fn health(&self, instance: &Instance, written: Option<&str>) -> InstanceHealth {
         let link = self.context().links.state(&instance.slot.id);
         // The link is the fresher witness; without one the phase says what the last look at the engine saw.
         let process = match (&link, self.context().presence.facts()) {
@@ -113,6 +130,7 @@ impl Instances {
             last_beat: link.and_then(|link| link.last_beat),
             crashes: u64::from(instance.crashes),
             last_crash: instance.last_crash.clone(),
+            last_lines: written.and_then(last_lines),
             next_start: instance.next_start_at,
         }
     }
@@ -129,5 +147,27 @@ impl Instances {
                 Ok((agents, operations::count_open(conn)?))
             })
             .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_five_lines_that_say_something_are_shown() {
+        assert_eq!(last_lines("1\n2\n\n3\n4\n5\n6\n \n").as_deref(), Some("2\n3\n4\n5\n6"));
+        assert_eq!(last_lines("one\r\n"), Some("one".to_owned()));
+        assert_eq!(last_lines("\n\x1b\n"), None);
+        assert_eq!(last_lines(""), None);
+    }
+
+    #[test]
+    fn what_is_shown_has_at_most_a_kibibyte_and_cannot_command_a_terminal() {
+        assert_eq!(last_lines(&"x".repeat(LINES_BYTES)).unwrap().len(), LINES_BYTES);
+        assert_eq!(last_lines(&format!("y{}", "x".repeat(LINES_BYTES))).unwrap(), "x".repeat(LINES_BYTES));
+        let wide = last_lines(&"é".repeat(LINES_BYTES)).unwrap();
+        assert!(wide.len() <= LINES_BYTES && wide.chars().all(|c| c == 'é'));
+        assert_eq!(last_lines("a\tb\x1b[31mc\u{9b}d").unwrap(), "a b[31mcd");
     }
 }

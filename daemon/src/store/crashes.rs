@@ -2,14 +2,15 @@
 
 use agentbot_wire::InstanceId;
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::instances::Instance;
 use super::ms;
 use crate::error::Result;
 
 /// Accounts for an exit. `crash` carries cause, last lines and when the next start is due; an exit that somebody asked
-/// for has none. It also serves a restart that waited for the agent to be down.
+/// for has none. It also serves a restart that waited for the agent to be down. The exit is known from then on and counted;
+/// the pause before the next start is left alone where somebody asked for something since the reader looked.
 ///
 /// # Errors
 /// Storage errors.
@@ -27,10 +28,12 @@ pub fn note_exit(
     ))?;
     let Some(crash) = crash else { return Ok(()) };
     conn.prepare_cached(
-        "UPDATE instances SET crashes = crashes + 1, crash_streak = crash_streak + 1, last_crash = ?2, next_start_at = ?3
+        "UPDATE instances SET crashes = crashes + 1, last_crash = ?2,
+             crash_streak = crash_streak + (revision = ?4),
+             next_start_at = CASE WHEN revision = ?4 THEN ?3 ELSE next_start_at END
          WHERE id = ?1",
     )?
-    .execute((seen.id.as_str(), &crash.cause, ms(crash.next_start_at)))?;
+    .execute((seen.id.as_str(), &crash.cause, ms(crash.next_start_at), seen.revision))?;
     conn.prepare_cached(
         "INSERT INTO crashes (instance, tenant_id, at, cause, last_lines) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
@@ -53,6 +56,17 @@ pub struct Crash {
     pub last_lines: String,
     /// When it may start again.
     pub next_start_at: Timestamp,
+}
+
+/// What it wrote before it last ended unasked.
+///
+/// # Errors
+/// Storage errors.
+pub fn last_lines(conn: &Connection, id: &InstanceId) -> Result<Option<String>> {
+    Ok(conn
+        .prepare_cached("SELECT last_lines FROM crashes WHERE instance = ?1 ORDER BY rowid DESC LIMIT 1")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?)
 }
 
 /// How often it ended unasked since `since`.

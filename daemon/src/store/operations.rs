@@ -6,6 +6,7 @@ use agentbot_wire::{
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
+use super::events::TRIM_BATCH;
 use super::ms;
 use super::rows::{Columns, many, one};
 use crate::error::{Error, Result};
@@ -121,6 +122,23 @@ pub fn count_open(conn: &Connection) -> Result<usize> {
     Ok(conn
         .prepare_cached("SELECT count(*) FROM operations WHERE ended_at IS NULL")?
         .query_row([], |row| row.get(0))?)
+}
+
+/// Removes some of the operations that ended before a time, the oldest first; says how many. One that an idempotency key
+/// still names stays: a repeat must find it.
+///
+/// # Errors
+/// Storage errors.
+pub fn trim(conn: &Connection, before: Timestamp) -> Result<usize> {
+    let batch = i64::try_from(TRIM_BATCH).map_err(Error::internal)?;
+    Ok(conn
+        .prepare_cached(
+            "DELETE FROM operations WHERE id IN (
+                 SELECT id FROM operations
+                 WHERE ended_at < ?1 AND id NOT IN (SELECT operation FROM idempotency)
+                 ORDER BY ended_at LIMIT ?2)",
+        )?
+        .execute((ms(before), batch))?)
 }
 
 /// Writes how far an open operation is. One that has ended stays as it is; says whether it was open.

@@ -24,6 +24,8 @@ pub struct Slot {
     pub container_id: Option<String>,
     /// The image its containers are made from, once it is known.
     pub image_id: Option<String>,
+    /// The name with digest by which that image was pulled, if it was.
+    pub repo_digest: Option<String>,
     /// Whether the workspace was made: from then on its absence is a loss.
     pub workspace_made: bool,
 }
@@ -38,7 +40,7 @@ impl Slot {
 
 /// The columns of a slot, in the order in which [`take`] takes them.
 pub(super) const COLUMNS: &str =
-    "s.id, s.uid, s.container_gen, s.workspace_gen, s.container_id, s.image_id, s.workspace_made";
+    "s.id, s.uid, s.container_gen, s.workspace_gen, s.container_id, s.image_id, s.repo_digest, s.workspace_made";
 
 pub(super) fn take(columns: &mut Columns<'_>) -> Result<Slot> {
     Ok(Slot {
@@ -48,6 +50,7 @@ pub(super) fn take(columns: &mut Columns<'_>) -> Result<Slot> {
         workspace_gen: columns.next()?,
         container_id: columns.next()?,
         image_id: columns.next()?,
+        repo_digest: columns.next()?,
         workspace_made: columns.next()?,
     })
 }
@@ -81,6 +84,7 @@ pub fn allocate(conn: &Connection, tenant: &TenantId, uids: (u32, u32), max: u32
         workspace_gen: 1,
         container_id: None,
         image_id: None,
+        repo_digest: None,
         workspace_made: false,
     };
     conn.prepare_cached("INSERT INTO slots (id, tenant_id, uid, created_at) VALUES (:id, :tenant, :uid, :now)")?
@@ -98,12 +102,16 @@ pub fn count(conn: &Connection) -> Result<u32> {
     Ok(conn.prepare_cached("SELECT count(*) FROM slots")?.query_row([], |row| row.get(0))?)
 }
 
-/// Records what its container is made from.
+/// Records what its container is made from, and the name with digest by which that was pulled, if it was.
 ///
 /// # Errors
 /// Storage errors.
-pub fn set_image(conn: &Connection, id: &SlotId, image: &str) -> Result<()> {
-    conn.prepare_cached("UPDATE slots SET image_id = ?2 WHERE id = ?1")?.execute([id.as_str(), image])?;
+pub fn set_image(conn: &Connection, id: &SlotId, image: &str, repo_digest: Option<&str>) -> Result<()> {
+    conn.prepare_cached("UPDATE slots SET image_id = ?2, repo_digest = ?3 WHERE id = ?1")?.execute((
+        id.as_str(),
+        image,
+        repo_digest,
+    ))?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What the store promises, driven through its front door.
 
+mod agents;
 mod crash;
 mod disk;
 mod interleaving;

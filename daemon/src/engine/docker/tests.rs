@@ -222,6 +222,31 @@ async fn an_id_that_leads_elsewhere_never_reaches_the_engine() {
 }
 
 #[tokio::test]
+async fn an_image_is_asked_for_by_digest_and_its_own_repository_digest_is_the_one_told() {
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let body = r#"{"Id": "sha256:i", "RepoDigests": ["other/agent@sha256:b", "host:5000/my/agent@sha256:c"]}"#;
+    let engine = engine(1, vec![("/images/", Reply::Json(200, body))]);
+    for reference in ["host:5000/my/agent:1", "host:5000/my/agent", &format!("host:5000/my/agent@{digest}")] {
+        let image = engine.docker.image(reference).await.unwrap().unwrap();
+        assert_eq!(image.id, "sha256:i");
+        assert_eq!(image.repo_digest.as_deref(), Some("host:5000/my/agent@sha256:c"), "{reference}");
+    }
+    let by_id = engine.docker.image(&digest).await.unwrap().unwrap();
+    assert_eq!(by_id.repo_digest.as_deref(), Some("other/agent@sha256:b"));
+    assert!(engine.asked.lock().unwrap().iter().any(|line| line.contains(&digest)));
+}
+
+#[tokio::test]
+async fn an_image_reference_has_its_own_limit_and_its_own_name() {
+    let engine = engine(1, vec![("/images/", Reply::Json(404, "{}"))]);
+    assert_eq!(engine.docker.image(&"x".repeat(LONGEST_IMAGE)).await.unwrap(), None);
+    for wrong in [&"x".repeat(LONGEST_IMAGE + 1), "", "../x", "a?b", "a b", "a//b", "é"] {
+        let error = engine.docker.image(wrong).await.unwrap_err();
+        assert!(error.message().starts_with("image"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn an_image_the_engine_will_not_load_is_refused_in_its_words() {
     let script =
         vec![("/images/load", Reply::Json(200, r#"{"errorDetail": {"message": "bad layer"}, "error": "bad layer"}"#))];

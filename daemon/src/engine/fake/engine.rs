@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::{Call, Fake, FakeContainer, News, OnStop, SIGKILL, State, container_news, gone, image};
 use crate::engine::harden::{harden, require};
 use crate::engine::tail::Tail;
-use crate::engine::{ContainerSpec, Engine, EngineEvent, Exit, Facts, Listed, Observed, RunState};
+use crate::engine::{ContainerSpec, Engine, EngineEvent, Exit, Facts, Image, Listed, Observed, RunState};
 use crate::error::{Error, Result};
 
 #[async_trait]
@@ -23,11 +23,12 @@ impl Engine for Fake {
         self.call(Call::Facts, "", |state| Ok(state.facts.clone())).await
     }
 
-    async fn image_id(&self, reference: &str) -> Result<Option<String>> {
+    async fn image(&self, reference: &str) -> Result<Option<Image>> {
         self.call(Call::ImageId, reference, |state| {
             let fits =
                 |(id, names): (&String, &Vec<String>)| id == reference || names.iter().any(|name| name == reference);
-            Ok(state.images.iter().find(|image| fits(*image)).map(|(id, _)| id.clone()))
+            let found = state.images.iter().find(|image| fits(*image));
+            Ok(found.map(|(id, _)| Image { id: id.clone(), repo_digest: None }))
         })
         .await
     }

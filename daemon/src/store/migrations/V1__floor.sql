@@ -14,6 +14,7 @@ CREATE TABLE slots (
     workspace_gen  INTEGER NOT NULL DEFAULT 1,
     container_id   TEXT,
     image_id       TEXT,
+    repo_digest    TEXT,                               -- the name by which a pulled image can be had again
     workspace_made INTEGER NOT NULL DEFAULT 0,
     created_at     INTEGER NOT NULL
 ) STRICT;
@@ -91,6 +92,7 @@ CREATE TABLE operations (
 ) STRICT;
 CREATE INDEX operations_by_instance ON operations (instance, id);
 CREATE UNIQUE INDEX operations_open ON operations (instance) WHERE ended_at IS NULL;
+CREATE INDEX operations_by_end ON operations (ended_at) WHERE ended_at IS NOT NULL;
 
 CREATE TABLE idempotency (
     tenant_id    TEXT    NOT NULL,
