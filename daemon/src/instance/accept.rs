@@ -253,7 +253,7 @@ mod tests {
             check_start(instance, &wish(desired), &config, host).err().map(|error| (error.code(), error.to_string()))
         };
 
-        for phase in Phase::ALL {
+        for phase in Phase::ALL.iter().copied() {
             instance.phase = phase;
             assert_eq!(refused(&instance, Desired::Running, roomy), None, "{phase}");
             assert_eq!(refused(&instance, Desired::Stopped, tight), None, "{phase}");

@@ -178,7 +178,9 @@ impl Instances {
             })
             .await?;
         super::fault::point(kind, "accept", "after");
-        self.wake(accepted.instance.as_ref());
+        // What was so already leaves nothing to do.
+        let changed = !accepted.operation.status.is_ended();
+        self.wake(accepted.instance.as_ref().filter(|_| changed));
         Ok(accepted)
     }
 

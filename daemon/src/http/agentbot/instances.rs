@@ -125,7 +125,11 @@ async fn carry_out(
         return Ok(accepted(&taken.operation, seen));
     }
     let limit = state.config.load().limits.operation_wait;
-    let operation = state.instances.wait(&caller.0, &taken.operation.id, limit, true).await.map_err(refuse)?;
+    let operation = if taken.operation.status.is_ended() {
+        taken.operation
+    } else {
+        state.instances.wait(&caller.0, &taken.operation.id, limit, true).await.map_err(refuse)?
+    };
     match operation.status {
         OperationStatus::Succeeded => {}
         OperationStatus::Failed | OperationStatus::Cancelled => return Err(Refusal::of_operation(operation, tag)),
