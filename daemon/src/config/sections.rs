@@ -76,9 +76,9 @@ sections! {
         connections: usize = 512, in 1..=65_536;
         /// Connections from one agent at the same time: its link and a few requests beside it.
         agent_connections: usize = 8, in 2..=1_024;
-        /// Time to send a request's head.
+        /// Time to send a request's head, from its first byte.
         header_timeout: Duration = secs(10), in TICK..=HOUR;
-        /// Time a connection may lie idle between requests.
+        /// Time a connection may lie idle between requests, and a body between its bytes.
         idle_timeout: Duration = secs(120), in TICK..=DAY;
         /// How long a lifecycle call waits for the outcome before it answers 202.
         operation_wait: Duration = secs(60), in TICK..=HOUR;

@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Set when bytes come in, cleared when the wait for a head begins.
 type Begun = Arc<AtomicBool>;
 
 /// A stream and the timer that goes with it: what the timer waits for ends `head` after the first byte, if that is
-/// before its own deadline.
-pub fn of<S>(stream: S, head: Duration) -> (Watched<S>, HeadTimer) {
+/// before its own deadline, and at once when `stop` is cancelled: a request without a head is nobody's yet.
+pub fn of<S>(stream: S, head: Duration, stop: CancellationToken) -> (Watched<S>, HeadTimer) {
     let begun = Begun::default();
-    (Watched { stream, begun: Arc::clone(&begun) }, HeadTimer { begun, head })
+    (Watched { stream, begun: Arc::clone(&begun) }, HeadTimer { begun, head, stop })
 }
 
 /// A stream that notes when bytes come in.
@@ -69,6 +70,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 pub struct HeadTimer {
     begun: Begun,
     head: Duration,
+    stop: CancellationToken,
 }
 
 impl Timer for HeadTimer {
@@ -79,7 +81,8 @@ impl Timer for HeadTimer {
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         self.begun.store(false, Ordering::Relaxed);
         let sleep = Box::pin(tokio::time::sleep_until(deadline.into()));
-        Box::pin(HeadSleep { sleep, begun: Arc::clone(&self.begun), head: self.head, hurried: false })
+        let stop = Box::pin(self.stop.clone().cancelled_owned());
+        Box::pin(HeadSleep { sleep, stop, begun: Arc::clone(&self.begun), head: self.head, hurried: false })
     }
 
     fn now(&self) -> Instant {
@@ -89,6 +92,7 @@ impl Timer for HeadTimer {
 
 struct HeadSleep {
     sleep: Pin<Box<tokio::time::Sleep>>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
     begun: Begun,
     head: Duration,
     hurried: bool,
@@ -105,6 +109,9 @@ impl Future for HeadSleep {
             self.hurried = true;
             let deadline = self.sleep.deadline().min(tokio::time::Instant::now() + self.head);
             self.sleep.as_mut().reset(deadline);
+        }
+        if self.stop.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
         }
         self.sleep.as_mut().poll(context)
     }
@@ -128,7 +135,7 @@ mod tests {
 
     fn server() -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let (stream, timer) = of(theirs, HEAD);
+        let (stream, timer) = of(theirs, HEAD, CancellationToken::new());
         let router: Router = Router::new().route("/", get(async || "hello"));
         let router = router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
         let served = hyper::server::conn::http1::Builder::new()

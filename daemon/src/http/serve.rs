@@ -133,7 +133,7 @@ async fn greet(stream: UnixStream, router: Router, admission: &Admission, bounds
 
 /// Serves one connection until it ends by itself or `stop` asks it to.
 pub async fn connection(stream: UnixStream, router: Router, bounds: Bounds, stop: CancellationToken) {
-    let (stream, timer) = patience::of(stream, bounds.header_timeout);
+    let (stream, timer) = patience::of(stream, bounds.header_timeout, stop.clone());
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(timer)
@@ -145,13 +145,76 @@ pub async fn connection(stream: UnixStream, router: Router, bounds: Bounds, stop
         .with_upgrades();
     tokio::pin!(connection);
     let ended = tokio::select! {
-        ended = &mut connection => ended,
+        // The end is heard first: whoever waited is answered for the same reason, and no request may begin after that.
+        biased;
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        ended = &mut connection => ended,
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+
+    const BOUNDS: Bounds =
+        Bounds { connections: 1, header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(120) };
+    const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    /// What a client that wrote `bytes`, and perhaps no more after them, reads when the daemon ends while it is served.
+    async fn ends(bytes: &[u8], half_closed: bool) -> String {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let (stop, begun) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let (seen, over) = (Arc::clone(&begun), stop.clone());
+        let slow = async move || {
+            seen.notify_one();
+            over.cancelled().await;
+            "as it is"
+        };
+        let router = Router::new().route("/slow", get(slow));
+        let served = TaskTracker::new().spawn(connection(server, router, BOUNDS, stop.clone()));
+        client.write_all(bytes).await.unwrap();
+        if half_closed {
+            client.shutdown().await.unwrap();
+        }
+        begun.notified().await;
+        stop.cancel();
+        let mut answer = String::new();
+        tokio::time::timeout(Duration::from_secs(5), client.read_to_string(&mut answer)).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn the_request_under_way_is_answered_at_the_end_and_no_other_is_begun() {
+        let twice = [SLOW, SLOW].concat();
+        let begun_too = [SLOW, &SLOW[..9]].concat();
+        for (bytes, half_closed) in [(SLOW, false), (SLOW, true), (&twice, false), (&twice, true), (&begun_too, false)]
+        {
+            let answer = ends(bytes, half_closed).await;
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("as it is"), "{answer}");
+            assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_without_a_request_under_way_ends_at_once() {
+        for bytes in [b"".as_slice(), &SLOW[..9]] {
+            let (mut client, server) = UnixStream::pair().unwrap();
+            let stop = CancellationToken::new();
+            let served = TaskTracker::new().spawn(connection(server, Router::new(), BOUNDS, stop.clone()));
+            client.write_all(bytes).await.unwrap();
+            tokio::task::yield_now().await;
+            stop.cancel();
+            tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
+        }
     }
 }
