@@ -36,6 +36,6 @@ pub use housekeeping::Housekeeping;
 pub use operation::steps_of;
 pub use reconciler::{Pulse, run};
 pub use requests::{Accepted, Ask, Idempotency, Instances};
-pub use views::{entry, provisioned};
+pub use views::provisioned;
 
 pub use crate::store::instances::missing;

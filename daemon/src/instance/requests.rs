@@ -207,15 +207,6 @@ impl Instances {
         self.context.store.read(move |conn| instances::find(conn, &tenant, &agent)).await
     }
 
-    /// The living agents by name, or the deleted ones, newest first.
-    ///
-    /// # Errors
-    /// Storage errors.
-    pub async fn list(&self, actor: &Actor, deleted: bool) -> Result<Vec<Instance>> {
-        let tenant = actor.tenant();
-        self.context.store.read(move |conn| instances::list(conn, &tenant, deleted)).await
-    }
-
     /// One operation.
     ///
     /// # Errors
