@@ -15,7 +15,7 @@ pub fn explain(error: &clap::Error) -> Exit {
     output::stderr(&text);
     let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let document = failure(&error.render().to_string()).to_document();
-    output::print(wanted(&words), &Outcome { document, text: String::new(), exit: Exit::Usage })
+    output::print(wanted(&words), &Outcome::new(document, String::new(), Exit::Usage))
 }
 
 /// The whole help, for a command line without a verb.

@@ -5,6 +5,7 @@ pub mod style;
 pub mod table;
 pub mod text;
 
+use std::cell::LazyCell;
 use std::io::{ErrorKind, Write};
 
 use serde_json::Value;
@@ -23,11 +24,14 @@ pub enum Format {
     Yaml,
 }
 
+/// A document that is made when somebody looks at it: most results are read by people.
+pub type Document = LazyCell<Value, Box<dyn FnOnce() -> Value>>;
+
 /// What a command gave: the same thing for programs and for people.
 #[derive(Debug)]
 pub struct Outcome {
-    /// For `-o json` and `-o yaml`.
-    pub document: Value,
+    /// For `-o json` and `-o yaml`; made when it is wanted.
+    pub document: Document,
     /// For people, with line ends; may be empty.
     pub text: String,
     /// What the process exits with.
@@ -38,7 +42,19 @@ impl Outcome {
     /// A success.
     #[must_use]
     pub fn ok(document: Value, text: String) -> Self {
-        Self { document, text, exit: Exit::Ok }
+        Self::new(document, text, Exit::Ok)
+    }
+
+    /// A success whose document costs something to make.
+    #[must_use]
+    pub fn ok_with(document: impl FnOnce() -> Value + 'static, text: String) -> Self {
+        Self { document: Document::new(Box::new(document)), text, exit: Exit::Ok }
+    }
+
+    /// Any end.
+    #[must_use]
+    pub fn new(document: Value, text: String, exit: Exit) -> Self {
+        Self { document: Document::new(Box::new(move || document)), text, exit }
     }
 }
 
@@ -66,7 +82,7 @@ pub fn print_failure(format: Format, failure: &Failure) -> Exit {
     complain(failure);
     let kept = failure.operation.as_ref().filter(|_| failure.exit == Exit::Unreachable);
     let text = kept.map(|operation| format!("{}\n", operation.id)).unwrap_or_default();
-    print(format, &Outcome { document: failure.to_document(), text, exit: failure.exit })
+    print(format, &Outcome::new(failure.to_document(), text, failure.exit))
 }
 
 /// One failure on standard error.

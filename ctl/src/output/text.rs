@@ -5,14 +5,25 @@ use jiff::{SignedDuration, Timestamp};
 /// One line without terminal escapes, control characters and direction overrides; line ends and tabs become blanks.
 #[must_use]
 pub fn line(text: &str) -> String {
+    if text.bytes().all(is_plain) {
+        return text.trim().to_owned();
+    }
     block(text).replace(['\n', '\t'], " ").trim().to_owned()
 }
 
 /// As [`line`], but keeps line ends.
 #[must_use]
 pub fn block(text: &str) -> String {
+    // Nearly every text: nothing of it can begin an escape.
+    if text.bytes().all(|byte| is_plain(byte) || byte == b'\n' || byte == b'\t') {
+        return text.to_owned();
+    }
     let plain = anstream::adapter::strip_str(text).to_string();
     plain.chars().filter(|c| *c == '\n' || *c == '\t' || !is_hidden(*c)).collect()
+}
+
+fn is_plain(byte: u8) -> bool {
+    byte == b' ' || byte.is_ascii_graphic()
 }
 
 /// Whether a character acts on the terminal or on the order of what is read instead of being seen.

@@ -22,7 +22,7 @@ pub async fn run(api: &Api, deleted: bool) -> Result<Outcome, Failure> {
         (false, true) => graves(&list.agents, now, terminal_width()),
         (false, false) => rows(&list.agents, now, terminal_width()),
     };
-    Ok(Outcome::ok(json!(list), text))
+    Ok(Outcome::ok_with(move || json!(list), text))
 }
 
 fn rows(agents: &[AgentEntry], now: Timestamp, width: Option<u16>) -> String {

@@ -156,7 +156,7 @@ fn together(results: Vec<(String, Result<Done, Failure>)>) -> Outcome {
         None => Outcome::ok(json!({"ok": true, "results": documents}), out),
         Some(worst) => {
             let document = json!({"ok": false, "error": worst.to_value(), "results": documents});
-            Outcome { document, text: out, exit: worst.exit }
+            Outcome::new(document, out, worst.exit)
         }
     }
 }

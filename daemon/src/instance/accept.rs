@@ -1,12 +1,13 @@
 //! Accepting a request: what it changes, inside one transaction.
 
-use agentbot_wire::{Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Phase, TenantId};
+use agentbot_wire::{
+    AgentName, Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Phase, TenantId,
+};
 use jiff::Timestamp;
 use serde_json::json;
 
 use super::admission::{Admitted, Host, check_room, cores, nano_cpus};
 use super::operation;
-use super::requests::{Accepted, Ask, Idempotency, Provisioned};
 use super::state::{self, Denied, Standing, Verdict};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -15,6 +16,48 @@ use crate::identity::Actor;
 use crate::store::instances::{self, Desired, Instance, Owed, Wish};
 use crate::store::operations::Ending;
 use crate::store::{Connection, Slot, events, idempotency, operations};
+
+/// A caller's key for a request that may be sent twice, and what the request was.
+#[derive(Clone, Debug)]
+pub struct Idempotency {
+    /// The key, at most 255 visible ASCII characters.
+    pub key: String,
+    /// SHA-256 of method, path and body.
+    pub request: [u8; 32],
+}
+
+/// A request about one agent.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// What is asked.
+    pub kind: OperationKind,
+    /// Id or name.
+    pub agent: String,
+    /// The new name of an undelete.
+    pub new_name: Option<AgentName>,
+    /// What the host has to give, should the agent have to be started.
+    pub host: Host,
+    /// The caller's key.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// The operation, new or the one that does the same already.
+    pub operation: Operation,
+    /// The agent as it stands; `None` when a repeated request finds it purged.
+    pub instance: Option<Instance>,
+}
+
+/// What became of a request for a new agent.
+#[derive(Clone, Debug)]
+pub struct Provisioned {
+    /// The operation, new or that of the first such request.
+    pub operation: Operation,
+    /// The agent as it stands.
+    pub instance: Instance,
+}
 
 pub(super) fn new_instance(
     admitted: &Admitted,

@@ -30,6 +30,7 @@ pub mod fault;
 pub mod plan;
 pub mod state;
 
+pub use accept::{Accepted, Ask, Idempotency, Provisioned};
 pub use admission::{Host, MAX_CONFIG};
 pub use audit::Audit;
 pub use context::{AgentImage, Context};
@@ -37,7 +38,7 @@ pub use files::SlotDirs;
 pub use housekeeping::Housekeeping;
 pub use operation::steps_of;
 pub use reconciler::{Pulse, run};
-pub use requests::{Accepted, Ask, Idempotency, Instances, Provisioned};
-pub use views::{entry, provisioned};
+pub use requests::Instances;
+pub use views::provisioned;
 
 pub use crate::store::instances::missing;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentbot_wire::{
-    AgentName, Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, ProvisionRequest,
-};
+use agentbot_wire::{Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, ProvisionRequest};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{accept, cancel, denied, find_provisioned, new_instance, record};
+use super::accept::{
+    Accepted, Ask, Idempotency, Provisioned, accept, cancel, denied, find_provisioned, new_instance, record,
+};
 use super::admission::{Host, admit as check};
 use super::context::Context;
 use super::operation;
@@ -20,48 +20,6 @@ use crate::secret::Secret;
 use crate::store::instances::{self, Instance};
 use crate::store::operations::{self, Filter};
 use crate::store::slots;
-
-/// A caller's key for a request that may be sent twice, and what the request was.
-#[derive(Clone, Debug)]
-pub struct Idempotency {
-    /// The key, at most 255 visible ASCII characters.
-    pub key: String,
-    /// SHA-256 of method, path and body.
-    pub request: [u8; 32],
-}
-
-/// A request about one agent.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    /// What is asked.
-    pub kind: OperationKind,
-    /// Id or name.
-    pub agent: String,
-    /// The new name of an undelete.
-    pub new_name: Option<AgentName>,
-    /// What the host has to give, should the agent have to be started.
-    pub host: Host,
-    /// The caller's key.
-    pub idempotency: Option<Idempotency>,
-}
-
-/// What became of a request.
-#[derive(Clone, Debug)]
-pub struct Accepted {
-    /// The operation, new or the one that does the same already.
-    pub operation: Operation,
-    /// The agent as it stands; `None` when a repeated request finds it purged.
-    pub instance: Option<Instance>,
-}
-
-/// What became of a request for a new agent.
-#[derive(Clone, Debug)]
-pub struct Provisioned {
-    /// The operation, new or that of the first such request.
-    pub operation: Operation,
-    /// The agent as it stands.
-    pub instance: Instance,
-}
 
 /// The agents.
 #[derive(Clone)]
@@ -210,15 +168,6 @@ impl Instances {
     pub async fn find(&self, actor: &Actor, agent: &str) -> Result<Instance> {
         let (tenant, agent) = (actor.tenant(), agent.to_owned());
         self.context.store.read(move |conn| instances::find(conn, &tenant, &agent)).await
-    }
-
-    /// The living agents by name, or the deleted ones, newest first.
-    ///
-    /// # Errors
-    /// Storage errors.
-    pub async fn list(&self, actor: &Actor, deleted: bool) -> Result<Vec<Instance>> {
-        let tenant = actor.tenant();
-        self.context.store.read(move |conn| instances::list(conn, &tenant, deleted)).await
     }
 
     /// One operation.

@@ -2,35 +2,39 @@
 
 use std::collections::BTreeMap;
 
-use agentbot_wire::{AgentEntry, ContainerView, InstanceHealth, InstanceView, Phase, Plan, ProvisionedAgent};
+use agentbot_wire::{
+    AgentEntry, ContainerView, InstanceHealth, InstanceId, InstanceView, Phase, Plan, ProvisionedAgent,
+};
 
 use super::admission::cores;
 use super::requests::Instances;
 use crate::error::Result;
 use crate::identity::Actor;
 use crate::store::instances::{self, Instance};
+use crate::store::summaries::{self, Summary};
 use crate::store::{crashes, operations};
 
 /// Where clients chat with an agent.
-fn websocket_url(instance: &Instance) -> String {
-    format!("/api/chat/ws?agent={}", instance.id)
+fn websocket_url(instance: &InstanceId) -> String {
+    format!("/api/chat/ws?agent={instance}")
 }
 
 /// An agent as a row of a list.
-#[must_use]
-pub fn entry(instance: &Instance) -> AgentEntry {
+fn entry(summary: Summary) -> AgentEntry {
+    let Summary { id, name, plan, model, phase, phase_since, reason, created_at, updated_at, deleted_at } = summary;
+    let websocket_url = websocket_url(&id);
     AgentEntry {
-        id: instance.id.clone(),
-        name: instance.name.clone(),
-        model: instance.model.clone(),
-        status: instance.phase,
-        websocket_url: websocket_url(instance),
-        created_at: instance.created_at,
-        updated_at: instance.updated_at,
-        plan: instance.plan.clone(),
-        phase_since: instance.phase_since,
-        reason: instance.reason.clone(),
-        deleted_at: instance.deleted_at,
+        id,
+        name,
+        model,
+        status: phase,
+        websocket_url,
+        created_at,
+        updated_at,
+        plan,
+        phase_since,
+        reason,
+        deleted_at,
     }
 }
 
@@ -41,7 +45,7 @@ pub fn provisioned(instance: &Instance) -> ProvisionedAgent {
         id: instance.id.clone(),
         name: instance.name.clone(),
         status: instance.phase,
-        websocket_url: websocket_url(instance),
+        websocket_url: websocket_url(&instance.id),
         model: instance.model.clone(),
         created_at: instance.created_at,
     }
@@ -68,6 +72,16 @@ fn limits(instance: &Instance) -> Plan {
 }
 
 impl Instances {
+    /// The living agents by name, or the deleted ones, newest first.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub async fn list(&self, actor: &Actor, deleted: bool) -> Result<Vec<AgentEntry>> {
+        let tenant = actor.tenant();
+        let found = self.context().store.read(move |conn| summaries::list(conn, &tenant, deleted)).await?;
+        Ok(found.into_iter().map(entry).collect())
+    }
+
     /// Everything that is known of an agent.
     ///
     /// # Errors

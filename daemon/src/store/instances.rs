@@ -261,19 +261,6 @@ pub fn missing(id_or_name: &str) -> Error {
     Error::not_found("agent", shown).hint("`agentbotctl list` shows the agents there are")
 }
 
-/// A tenant's living agents by name, or its deleted ones, newest first.
-///
-/// # Errors
-/// Storage errors.
-pub fn list(conn: &Connection, tenant: &TenantId, deleted: bool) -> Result<Vec<Instance>> {
-    let rest = if deleted {
-        "WHERE i.tenant_id = ?1 AND i.deleted_at IS NOT NULL ORDER BY i.deleted_at DESC"
-    } else {
-        "WHERE i.tenant_id = ?1 AND i.deleted_at IS NULL ORDER BY i.name"
-    };
-    many(conn.prepare_cached(&select(rest))?, [tenant.as_str()], from_row)
-}
-
 /// Every instance of every tenant, deleted ones included.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ pub mod instances;
 pub mod meta;
 pub mod operations;
 pub mod slots;
+pub mod summaries;
 
 #[cfg(test)]
 mod tests;

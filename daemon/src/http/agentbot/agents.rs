@@ -13,7 +13,7 @@ use super::request::{Agent, Mutation, Params, Tag};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::auth::Caller;
-use crate::instance::{entry, provisioned as new_agent};
+use crate::instance::provisioned as new_agent;
 
 /// `?deleted=true` lists the deleted ones.
 #[derive(Deserialize)]
@@ -23,8 +23,7 @@ pub struct Which {
 }
 
 async fn agents(state: &State, caller: &Caller, deleted: bool) -> Result<AgentList, Error> {
-    let found = state.instances.list(&caller.0, deleted).await?;
-    let agents: Vec<_> = found.iter().map(entry).collect();
+    let agents = state.instances.list(&caller.0, deleted).await?;
     Ok(AgentList { count: agents.len(), agents })
 }
 

@@ -87,13 +87,13 @@ pub fn ok(answer: impl Serialize) -> Response {
 
 /// A plain answer with `status: "ok"` added, as dialect B's lists have it.
 pub fn with_status(answer: impl Serialize) -> Response {
-    match serde_json::to_value(answer) {
-        Ok(mut answer) => {
-            answer["status"] = json!("ok");
-            Json(answer).into_response()
-        }
-        Err(error) => Refusal::new(Error::internal(error), None).into_response(),
+    #[derive(Serialize)]
+    struct WithStatus<T> {
+        #[serde(flatten)]
+        answer: T,
+        status: &'static str,
     }
+    Json(WithStatus { answer, status: "ok" }).into_response()
 }
 
 #[cfg(test)]

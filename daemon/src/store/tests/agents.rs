@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::store::crashes::{self, Crash};
 use crate::store::events::TRIM_BATCH;
 use crate::store::instances::{self, Desired, Instance, Owed, Wish};
-use crate::store::{file, idempotency, migrate, now, operations, slots};
+use crate::store::{file, idempotency, migrate, now, operations, slots, summaries};
 
 fn database() -> (tempfile::TempDir, Connection) {
     let dir = tempfile::tempdir().unwrap();
@@ -20,12 +20,16 @@ fn later(seconds: i64) -> Timestamp {
 }
 
 fn an_agent(conn: &Connection) -> Instance {
+    named(conn, "helper")
+}
+
+fn named(conn: &Connection, name: &str) -> Instance {
     let (tenant, at) = (TenantId::local(), now());
     let slot = slots::allocate(conn, &tenant, (20_000, 20_009), 10, at).unwrap();
     let instance = Instance {
         id: InstanceId::mint(),
         tenant,
-        name: "helper".parse().unwrap(),
+        name: name.parse().unwrap(),
         slot,
         plan: "small".to_owned(),
         memory: 256 << 20,
@@ -92,6 +96,22 @@ fn a_wish_since_the_look_outlives_the_exit_that_was_seen() {
     assert_eq!((after.crash_streak, after.next_start_at), (0, None), "no pause: somebody asked");
     assert_eq!((after.crashes, after.exit_seen.as_deref()), (1, Some("exit")), "the exit is accounted for");
     assert!(after.restart.is_due(), "the restart was asked for after the look");
+}
+
+#[test]
+fn a_list_has_the_living_by_name_or_the_deleted_with_the_newest_first() {
+    let (_dir, conn) = database();
+    let delete = Wish { desired: Desired::Deleted, restart: false, rebuild: false, phase: Phase::Deleting };
+    let [scout, helper, old, older] = ["scout", "helper", "old", "older"].map(|name| named(&conn, name));
+    instances::wish(&conn, &older, &delete, later(-20)).unwrap();
+    instances::wish(&conn, &old, &delete, later(-10)).unwrap();
+    let names = |deleted| -> Vec<_> {
+        let list = summaries::list(&conn, &TenantId::local(), deleted).unwrap();
+        list.into_iter().map(|found| (found.id, found.name, found.deleted_at.is_some())).collect()
+    };
+    assert_eq!(names(false), [helper, scout].map(|it| (it.id, it.name, false)));
+    assert_eq!(names(true), [old, older].map(|it| (it.id, it.name, true)));
+    assert!(summaries::list(&conn, &TenantId::from_stored("ten_b"), false).unwrap().is_empty());
 }
 
 #[test]
