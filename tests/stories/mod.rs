@@ -1,6 +1,7 @@
 //! Stories of four sentences: make, act, wait, compare. The verbs live in the harness.
 
 mod command_line;
+mod configuration;
 mod crash_points;
 mod crashes;
 mod doors;
