@@ -1,8 +1,6 @@
 //! Accepting a request: what it changes, inside one transaction.
 
-use agentbot_wire::{
-    AgentName, Code, InstanceId, Operation, OperationId, OperationKind, OperationStatus, Phase, TenantId,
-};
+use agentbot_wire::{AgentName, Code, Operation, OperationId, OperationKind, OperationStatus, Phase, TenantId};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -13,9 +11,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
-use crate::store::instances::{self, Desired, Instance, Owed, Wish};
+use crate::store::instances::{self, Instance, NewInstance};
 use crate::store::operations::Ending;
-use crate::store::{Connection, Slot, events, idempotency, operations};
+use crate::store::{Connection, Desired, Wish, events, idempotency, operations};
 
 /// A caller's key for a request that may be sent twice, and what the request was.
 #[derive(Clone, Debug)]
@@ -59,45 +57,20 @@ pub struct Provisioned {
     pub instance: Instance,
 }
 
-pub(super) fn new_instance(
-    admitted: &Admitted,
-    slot: Slot,
-    tenant: TenantId,
-    token_salt: [u8; 16],
-    now: Timestamp,
-) -> Instance {
-    Instance {
-        id: InstanceId::mint(),
+/// The agent that was asked for.
+pub(super) fn new_instance(admitted: Admitted, tenant: TenantId, token_salt: [u8; 16]) -> NewInstance {
+    NewInstance {
         tenant,
-        name: admitted.name.clone(),
-        slot,
-        plan: admitted.plan.clone(),
+        name: admitted.name,
+        plan: admitted.plan,
         memory: admitted.limits.memory,
         nano_cpus: nano_cpus(admitted.limits.cpus),
         pids: admitted.limits.pids,
         disk: admitted.limits.disk,
-        model: admitted.model.clone(),
-        image: admitted.image.clone(),
-        config: admitted.config.clone(),
+        model: admitted.model,
+        image: admitted.image,
+        config: admitted.config,
         token_salt,
-        desired: Desired::Running,
-        desired_before: Desired::Running,
-        restart: Owed::default(),
-        rebuild: Owed::default(),
-        phase: Phase::Provisioning,
-        phase_since: now,
-        reason: None,
-        runtime_version: None,
-        started_at: None,
-        crashes: 0,
-        crash_streak: 0,
-        last_crash: None,
-        exit_seen: None,
-        next_start_at: None,
-        revision: 0,
-        created_at: now,
-        updated_at: now,
-        deleted_at: None,
     }
 }
 

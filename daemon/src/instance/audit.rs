@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::context::Context;
 use crate::engine::{Listed, OwnerLabels, RunState};
 use crate::error::Result;
-use crate::store::instances::{self, Desired, Instance};
+use crate::store::Desired;
+use crate::store::instances::{self, Instance};
 
 /// A container of ours that no row wants is removed when it has been seen for so long.
 const GRACE: Duration = Duration::from_secs(60);

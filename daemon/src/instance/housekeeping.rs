@@ -11,8 +11,9 @@ use super::operation;
 use crate::error::Result;
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
-use crate::store::instances::{self, Desired, Wish};
+use crate::store::instances;
 use crate::store::{Connection, events, idempotency, images, operations};
+use crate::store::{Desired, Wish};
 use crate::task::Task;
 
 /// Removes the agent images that this daemon loaded and that nothing needs any more. One that is still in use, or that

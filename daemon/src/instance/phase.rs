@@ -3,7 +3,7 @@
 use agentbot_wire::{OperationKind, Phase};
 
 use super::plan::{Situation, is_data_lost};
-use crate::store::instances::Desired;
+use crate::store::Desired;
 
 /// What the owner is told, and why where there is more to say.
 #[must_use]

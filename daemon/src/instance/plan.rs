@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use super::exit::{Verdict, fingerprint};
 use crate::engine::drift::Drift;
 use crate::engine::{Observed, RunState};
-use crate::store::instances::{Desired, Instance};
+use crate::store::Desired;
+use crate::store::instances::Instance;
 
 /// The container that stands where the agent's should stand.
 #[derive(Clone, Debug, PartialEq)]

@@ -78,7 +78,7 @@ impl Instances {
                 let now = crate::store::now();
                 let tenant = actor.tenant();
                 let slot = slots::allocate(conn, &tenant, uids, max, now)?;
-                let instance = new_instance(&admitted, slot, tenant, salt, now);
+                let instance = new_instance(admitted, tenant, salt).housed(slot, now);
                 instances::insert(conn, &instance)?;
                 let operation =
                     operation::new(OperationKind::Provision, &instance.id, instance.name.as_str(), &actor, now);

@@ -2,7 +2,7 @@
 
 use agentbot_wire::{OperationKind, Phase};
 
-use crate::store::instances::{Desired, Wish};
+use crate::store::{Desired, Wish};
 
 /// What a request meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,12 @@
 //! Instances and containers for tests of what is pure.
 
-use agentbot_wire::{InstanceId, Phase, SlotId, TenantId};
+use agentbot_wire::{SlotId, TenantId};
 use jiff::Timestamp;
 
 use super::plan::Container;
 use crate::engine::{CgroupDriver, ContainerSpec, Exit, Facts, Observed, OwnerLabels, RunState, harden};
 use crate::store::Slot;
-use crate::store::instances::{Desired, Instance, Owed};
+use crate::store::instances::{Instance, NewInstance};
 
 /// An engine like most.
 pub fn facts() -> Facts {
@@ -28,20 +28,19 @@ pub fn facts() -> Facts {
 
 /// An agent as it is accepted.
 pub fn an_instance() -> Instance {
-    Instance {
-        id: InstanceId::mint(),
+    let slot = Slot {
+        id: SlotId::mint(),
+        uid: 20_000,
+        container_gen: 1,
+        workspace_gen: 1,
+        container_id: None,
+        image_id: Some("sha256:i".to_owned()),
+        repo_digest: None,
+        workspace_made: false,
+    };
+    let new = NewInstance {
         tenant: TenantId::local(),
         name: "helper".parse().unwrap(),
-        slot: Slot {
-            id: SlotId::mint(),
-            uid: 20_000,
-            container_gen: 1,
-            workspace_gen: 1,
-            container_id: None,
-            image_id: Some("sha256:i".to_owned()),
-            repo_digest: None,
-            workspace_made: false,
-        },
         plan: "small".to_owned(),
         memory: 256 << 20,
         nano_cpus: 500_000_000,
@@ -51,25 +50,8 @@ pub fn an_instance() -> Instance {
         image: None,
         config: "{}".to_owned(),
         token_salt: [0; 16],
-        desired: Desired::Running,
-        desired_before: Desired::Running,
-        restart: Owed::default(),
-        rebuild: Owed::default(),
-        phase: Phase::Provisioning,
-        phase_since: Timestamp::UNIX_EPOCH,
-        reason: None,
-        runtime_version: None,
-        started_at: None,
-        crashes: 0,
-        crash_streak: 0,
-        last_crash: None,
-        exit_seen: None,
-        next_start_at: None,
-        revision: 0,
-        created_at: Timestamp::UNIX_EPOCH,
-        updated_at: Timestamp::UNIX_EPOCH,
-        deleted_at: None,
-    }
+    };
+    new.housed(slot, Timestamp::UNIX_EPOCH)
 }
 
 /// The instance's container in a state, with the row that knows it.

@@ -1,140 +1,17 @@
 //! Table `instances`: agents as their owners see them, each with its slot.
 
-use std::fmt;
+mod row;
 
 use agentbot_wire::{AgentName, InstanceId, Phase, SlotId, TenantId};
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params};
 
+use super::desired::{Desired, Owed, Wish};
 use super::rows::{Columns, many, one};
-use super::{Slot, ms, slots, unique_violation};
+use super::{ms, slots, unique_violation};
 use crate::error::{Error, Result};
 
-/// What the owner wants of an agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Desired {
-    /// Running, whatever happens.
-    Running,
-    /// Not running.
-    Stopped,
-    /// Without a container; workspace and uid are kept.
-    Deleted,
-    /// Without a trace.
-    Purged,
-}
-
-impl Desired {
-    /// The word in the store.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Stopped => "stopped",
-            Self::Deleted => "deleted",
-            Self::Purged => "purged",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Self> {
-        [Self::Running, Self::Stopped, Self::Deleted, Self::Purged].into_iter().find(|desired| desired.as_str() == word)
-    }
-
-    /// Whether the owner has given it up.
-    #[must_use]
-    pub fn is_gone(self) -> bool {
-        matches!(self, Self::Deleted | Self::Purged)
-    }
-}
-
-impl fmt::Display for Desired {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A counter of requests and of how many of them were served: equal when nothing is owed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Owed {
-    /// Requests so far.
-    pub wanted: u32,
-    /// The last request that was served.
-    pub done: u32,
-}
-
-impl Owed {
-    /// Whether a request waits.
-    #[must_use]
-    pub fn is_due(self) -> bool {
-        self.done < self.wanted
-    }
-}
-
-/// A row of `instances` with its slot.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Instance {
-    /// Its id.
-    pub id: InstanceId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Its name.
-    pub name: AgentName,
-    /// What it runs in.
-    pub slot: Slot,
-    /// Its plan's name.
-    pub plan: String,
-    /// Memory in bytes.
-    pub memory: u64,
-    /// Billionths of a core.
-    pub nano_cpus: u64,
-    /// Processes and threads.
-    pub pids: u32,
-    /// Workspace bytes.
-    pub disk: u64,
-    /// Its model.
-    pub model: String,
-    /// A foreign image's reference; absent for the agent image of this daemon.
-    pub image: Option<String>,
-    /// Its free-form configuration, a JSON object.
-    pub config: String,
-    /// Salt of its gateway token.
-    pub token_salt: [u8; 16],
-    /// What is wanted.
-    pub desired: Desired,
-    /// What was wanted before it was deleted.
-    pub desired_before: Desired,
-    /// Restarts.
-    pub restart: Owed,
-    /// New containers around the same workspace.
-    pub rebuild: Owed,
-    /// Its phase.
-    pub phase: Phase,
-    /// Since when.
-    pub phase_since: Timestamp,
-    /// Why.
-    pub reason: Option<String>,
-    /// The runtime version the agent said.
-    pub runtime_version: Option<String>,
-    /// When its container was last started.
-    pub started_at: Option<Timestamp>,
-    /// Unasked ends since it was made.
-    pub crashes: u32,
-    /// Unasked ends since the last long healthy time.
-    pub crash_streak: u32,
-    /// Cause of the last one.
-    pub last_crash: Option<String>,
-    /// Fingerprint of the last exit that was accounted for.
-    pub exit_seen: Option<String>,
-    /// When the next start is due.
-    pub next_start_at: Option<Timestamp>,
-    /// Grows with every change of what is wanted: a writer that saw another one must look again.
-    pub revision: u32,
-    /// When it was accepted.
-    pub created_at: Timestamp,
-    /// When it last changed.
-    pub updated_at: Timestamp,
-    /// When it was given up.
-    pub deleted_at: Option<Timestamp>,
-}
+pub use row::{Instance, NewInstance};
 
 /// The columns of an instance, in the order in which [`from_row`] takes them; those of its slot follow.
 const COLUMNS: &str = "i.id, i.tenant_id, i.name, i.plan, i.memory, i.nano_cpus, i.pids, i.disk, i.model, i.image,
@@ -277,19 +154,6 @@ pub fn count_by_phase(conn: &Connection) -> Result<Vec<(String, usize)>> {
     let mut statement =
         conn.prepare_cached("SELECT phase, count(*) FROM instances WHERE phase <> 'deleted' GROUP BY phase")?;
     Ok(statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
-}
-
-/// What an accepted request changes of what is wanted.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Wish {
-    /// The new aim.
-    pub desired: Desired,
-    /// Whether it must be down once first.
-    pub restart: bool,
-    /// Whether it needs a new container.
-    pub rebuild: bool,
-    /// The phase until the reconciler has looked.
-    pub phase: Phase,
 }
 
 /// Writes a wish down. Start-up pauses end: somebody asked.

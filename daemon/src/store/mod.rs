@@ -5,6 +5,7 @@
 
 mod column;
 mod connection;
+mod desired;
 mod error;
 mod file;
 mod migrate;
@@ -40,6 +41,7 @@ use readers::Readers;
 use writer::{Message, Pending, Writer};
 
 pub use column::{damaged, ms, now, parsed, time};
+pub use desired::{Desired, Owed, Wish};
 pub(crate) use error::file_error;
 pub use error::unique_violation;
 pub use migrate::Migrated;

@@ -6,8 +6,8 @@ use rusqlite::Connection;
 
 use crate::store::crashes::{self, Crash};
 use crate::store::events::TRIM_BATCH;
-use crate::store::instances::{self, Desired, Instance, Owed, Wish};
-use crate::store::{file, idempotency, migrate, now, operations, slots, summaries};
+use crate::store::instances::{self, Instance, NewInstance};
+use crate::store::{Desired, Wish, file, idempotency, migrate, now, operations, slots, summaries};
 
 fn database() -> (tempfile::TempDir, Connection) {
     let dir = tempfile::tempdir().unwrap();
@@ -26,11 +26,9 @@ fn an_agent(conn: &Connection) -> Instance {
 fn named(conn: &Connection, name: &str) -> Instance {
     let (tenant, at) = (TenantId::local(), now());
     let slot = slots::allocate(conn, &tenant, (20_000, 20_009), 10, at).unwrap();
-    let instance = Instance {
-        id: InstanceId::mint(),
+    let new = NewInstance {
         tenant,
         name: name.parse().unwrap(),
-        slot,
         plan: "small".to_owned(),
         memory: 256 << 20,
         nano_cpus: 500_000_000,
@@ -40,25 +38,8 @@ fn named(conn: &Connection, name: &str) -> Instance {
         image: None,
         config: "{}".to_owned(),
         token_salt: [0; 16],
-        desired: Desired::Running,
-        desired_before: Desired::Running,
-        restart: Owed::default(),
-        rebuild: Owed::default(),
-        phase: Phase::Provisioning,
-        phase_since: at,
-        reason: None,
-        runtime_version: None,
-        started_at: None,
-        crashes: 0,
-        crash_streak: 0,
-        last_crash: None,
-        exit_seen: None,
-        next_start_at: None,
-        revision: 0,
-        created_at: at,
-        updated_at: at,
-        deleted_at: None,
     };
+    let instance = new.housed(slot, at);
     instances::insert(conn, &instance).unwrap();
     instance
 }
