@@ -11,6 +11,8 @@ use axum::response::Response;
 use axum::routing::get;
 use futures_util::{Sink, Stream, StreamExt, future, sink::SinkExt};
 use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Error as Tungstenite;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -143,7 +145,13 @@ async fn talk(context: Arc<Context>, slot: SlotId, socket: WebSocket) {
 /// The socket in the link's words.
 fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Error = axum::Error> + Unpin + Send {
     socket
-        .take_while(|message| future::ready(!matches!(message, Ok(Message::Close(_)))))
+        .take_while(|message| {
+            future::ready(match message {
+                Ok(Message::Close(_)) => false,
+                Ok(_) => true,
+                Err(error) => !is_end(error),
+            })
+        })
         .map(|message| match message {
             Ok(Message::Text(text)) => Inbound::Text(text.as_str().to_owned()),
             Ok(Message::Ping(_) | Message::Pong(_)) => Inbound::Pong,
@@ -159,9 +167,35 @@ fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Err
         })
 }
 
+/// Whether an error says that the other side is gone, as a killed agent is, and not that it broke a rule.
+fn is_end(error: &axum::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Tungstenite>());
+    matches!(
+        cause,
+        Some(
+            Tungstenite::Io(_)
+                | Tungstenite::ConnectionClosed
+                | Tungstenite::AlreadyClosed
+                | Tungstenite::Protocol(ProtocolError::ResetWithoutClosingHandshake)
+        )
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_broke_no_rule_and_one_that_sent_too_much_did() {
+        let gone = [
+            Tungstenite::Io(std::io::ErrorKind::ConnectionReset.into()),
+            Tungstenite::ConnectionClosed,
+            Tungstenite::Protocol(ProtocolError::ResetWithoutClosingHandshake),
+        ];
+        assert!(gone.into_iter().all(|error| is_end(&axum::Error::new(error))));
+        assert!(!is_end(&axum::Error::new(Tungstenite::Protocol(ProtocolError::NonZeroReservedBits))));
+        assert!(!is_end(&axum::Error::new(std::io::Error::other("not a frame"))));
+    }
 
     #[test]
     fn a_slot_has_so_many_seats_and_each_is_given_back_with_its_last_clone() {
