@@ -3,7 +3,8 @@
 use agentbot_wire::{ApiError, Code, EngineStatus};
 use jiff::{SignedDuration, Timestamp};
 use std::sync::Arc;
-use tokio::sync::watch;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{Mutex, watch};
 
 use super::{Engine, Exit, Facts};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ struct State {
 pub struct Presence {
     engine: Arc<dyn Engine>,
     state: Arc<watch::Sender<State>>,
+    /// How many questions were answered, and the turn to ask.
+    asked: Arc<(AtomicU64, Mutex<()>)>,
 }
 
 impl Presence {
@@ -44,7 +47,7 @@ impl Presence {
             born: Timestamp::now(),
             away: None,
         };
-        Self { engine, state: Arc::new(watch::Sender::new(state)) }
+        Self { engine, state: Arc::new(watch::Sender::new(state)), asked: Arc::default() }
     }
 
     /// The engine itself.
@@ -79,9 +82,18 @@ impl Presence {
         self.state.borrow().facts.clone()
     }
 
-    /// Asks it who it is, and records that it answers, or why not. Says whether it does.
+    /// Asks it who it is, and records that it answers, or why not. Says whether it does. Whoever asks at the same time
+    /// gets the same answer.
     pub async fn ask(&self) -> bool {
-        match self.engine.facts().await {
+        let (answered, turn) = &*self.asked;
+        let before = answered.load(Ordering::Acquire);
+        let _turn = turn.lock().await;
+        if answered.load(Ordering::Acquire) != before {
+            return self.state.borrow().available;
+        }
+        let facts = self.engine.facts().await;
+        answered.fetch_add(1, Ordering::Release);
+        match facts {
             Ok(facts) => {
                 self.state.send_if_modified(|state| {
                     let news = !state.available;

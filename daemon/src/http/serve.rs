@@ -24,6 +24,8 @@ use super::patience;
 use crate::error::{Error, Result};
 use crate::identity::Admission;
 
+/// Time that a connection gets at the end for the answer it is at.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 /// Pause after an accept failed, mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -149,7 +151,11 @@ pub async fn connection(stream: UnixStream, router: Router, bounds: Bounds, stop
         biased;
         () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match tokio::time::timeout(LAST_WORDS, connection).await {
+                Ok(ended) => ended,
+                // Somebody who does not read must not hold up the end.
+                Err(_) => return,
+            }
         }
         ended = &mut connection => ended,
     };

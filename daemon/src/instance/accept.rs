@@ -162,12 +162,20 @@ pub(super) fn accept(conn: &Connection, actor: &Actor, ask: &Ask, config: &Confi
             remember(conn, actor, &open, ask.idempotency.as_ref())?;
             return Ok(Accepted { operation: open, instance: Some(instance) });
         }
-        (Verdict::Ignore | Verdict::Join, _) => operation::already(ask.kind, &instance, actor, now),
+        (Verdict::Ignore | Verdict::Join, _) => {
+            // The row of the operation is the record; nothing happened that an event could tell.
+            let operation = operation::already(ask.kind, &instance, actor, now);
+            operations::insert(conn, &instance.tenant, &operation)?;
+            remember(conn, actor, &operation, ask.idempotency.as_ref())?;
+            return Ok(Accepted { operation, instance: Some(instance) });
+        }
         (Verdict::Accept(wish), open) => {
             check_start(&instance, &wish, config, ask.host)?;
             let operation = operation::new(ask.kind, &instance.id, instance.name.as_str(), actor, now);
             if let Some(open) = open {
                 operations::end(conn, &open, &operation::superseded(&operation), now)?;
+                // What it still owed goes with it: a later start must not do the work of a repair.
+                instances::settle_owed(conn, &instance.id)?;
                 ended_event(conn, &instance, &open, OperationStatus::Cancelled)?;
             }
             grant(conn, ask, &instance, &wish, now)?;

@@ -24,6 +24,8 @@ pub struct Agenda {
     busy: HashSet<SlotId>,
     /// A failed step is not tried before its pause is over, whatever news the failure itself causes.
     not_before: HashMap<SlotId, Instant>,
+    /// Slots of which somebody asked something that no look has served yet: they come first and know no pause.
+    asked: HashSet<SlotId>,
     budgets: HashMap<SlotId, Budget>,
 }
 
@@ -31,6 +33,8 @@ impl Agenda {
     /// Somebody asked something of it: it is looked at now.
     pub fn ask(&mut self, slot: SlotId) {
         self.not_before.remove(&slot);
+        self.budgets.remove(&slot);
+        self.asked.insert(slot.clone());
         self.due.insert(slot, Instant::now());
     }
 
@@ -41,9 +45,10 @@ impl Agenda {
         let earned = now.duration_since(budget.at).as_secs_f64() * RATE;
         (budget.left, budget.at) = ((budget.left + earned).min(BURST), now);
         let at = now + Duration::from_secs_f64((1.0 - budget.left).max(0.0) / RATE);
+        let at = self.not_before.get(&slot).map_or(at, |not_before| at.max(*not_before));
         // A look that is due by then serves this news too.
         if self.due.get(&slot).is_none_or(|due| *due > at) {
-            budget.left -= 1.0;
+            budget.left = (budget.left - 1.0).max(-1.0);
             self.at(slot, at);
         }
     }
@@ -53,8 +58,11 @@ impl Agenda {
         self.at(slot, Instant::now() + pause);
     }
 
-    /// A step of it failed: it is not looked at for so long, unless somebody asks.
+    /// A step of it failed: it is not looked at for so long, unless somebody asks, or asked while it was at work.
     pub fn retry(&mut self, slot: SlotId, pause: Duration) {
+        if self.asked.contains(&slot) {
+            return;
+        }
         let at = Instant::now() + pause;
         self.not_before.insert(slot.clone(), at);
         self.due.insert(slot, at);
@@ -75,8 +83,10 @@ impl Agenda {
     pub fn take(&mut self) -> Option<SlotId> {
         let now = Instant::now();
         let ready = self.due.iter().filter(|(slot, at)| **at <= now && !self.busy.contains(*slot));
-        let slot = ready.min_by_key(|(_, at)| **at).map(|(slot, _)| slot.clone())?;
+        let first = ready.min_by_key(|(slot, at)| (!self.asked.contains(*slot), **at));
+        let slot = first.map(|(slot, _)| slot.clone())?;
         self.due.remove(&slot);
+        self.asked.remove(&slot);
         self.busy.insert(slot.clone());
         Some(slot)
     }
@@ -89,8 +99,15 @@ impl Agenda {
     /// Nothing is left of it.
     pub fn forget(&mut self, slot: &SlotId) {
         self.due.remove(slot);
+        self.asked.remove(slot);
         self.not_before.remove(slot);
         self.budgets.remove(slot);
+    }
+
+    /// Whether somebody waits for a slot that can be taken.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked.iter().any(|slot| !self.busy.contains(slot))
     }
 
     /// When the next slot is due that nobody works on.
@@ -125,6 +142,43 @@ mod tests {
         agenda.after(slot.clone(), SECOND);
         assert_eq!(agenda.next(), Some(Instant::now() + 10 * SECOND));
         agenda.ask(slot.clone());
+        assert_eq!(agenda.take(), Some(slot));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_while_a_pass_fails_is_served_when_it_ends() {
+        let (mut agenda, slot) = (Agenda::default(), SlotId::mint());
+        agenda.news(slot.clone());
+        agenda.take();
+        agenda.ask(slot.clone());
+        agenda.done(&slot);
+        agenda.retry(slot.clone(), 300 * SECOND);
+        assert_eq!(agenda.take(), Some(slot.clone()));
+        agenda.done(&slot);
+        agenda.retry(slot.clone(), 300 * SECOND);
+        assert_eq!(agenda.take(), None, "served once, it pauses again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_comes_before_what_was_due_longer() {
+        let (mut agenda, first, second) = (Agenda::default(), SlotId::mint(), SlotId::mint());
+        agenda.news(first.clone());
+        tokio::time::advance(SECOND).await;
+        agenda.ask(second.clone());
+        assert!(agenda.is_asked());
+        assert_eq!((agenda.take(), agenda.is_asked(), agenda.take()), (Some(second), false, Some(first)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_during_a_pause_cost_nothing_afterwards() {
+        let (mut agenda, slot) = (Agenda::default(), SlotId::mint());
+        agenda.retry(slot.clone(), 10 * SECOND);
+        (0..1000).for_each(|_| agenda.news(slot.clone()));
+        tokio::time::advance(10 * SECOND).await;
+        assert_eq!(agenda.take(), Some(slot.clone()));
+        agenda.done(&slot);
+        agenda.forgive();
+        agenda.news(slot.clone());
         assert_eq!(agenda.take(), Some(slot));
     }
 

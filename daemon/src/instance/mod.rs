@@ -17,6 +17,7 @@ mod memory;
 mod observe;
 mod operation;
 mod phase;
+mod recent;
 mod reconciler;
 mod requests;
 mod trash;

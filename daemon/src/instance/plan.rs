@@ -175,6 +175,21 @@ pub enum Why {
 }
 
 impl Step {
+    /// Whether another look at the engine is needed after it: the container changed, or the row says another one now.
+    #[must_use]
+    pub fn touches_container(&self) -> bool {
+        !matches!(
+            self,
+            Self::Diagnose
+                | Self::Workspace
+                | Self::Door
+                | Self::NoteExit { .. }
+                | Self::ServeRestart
+                | Self::Forgive
+                | Self::CloseDoor
+        )
+    }
+
     /// The word for it among an operation's steps; `None` for bookkeeping.
     #[must_use]
     pub fn name(&self) -> Option<&'static str> {

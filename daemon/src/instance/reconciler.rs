@@ -17,13 +17,15 @@ use super::agenda::Agenda;
 use super::audit::{self, Audit, Findings};
 use super::context::Context;
 use super::memory::Memory;
-use super::worker::{Next, Trouble, pass};
+use super::worker::{Next, Trouble, broken, pass};
 use crate::engine::{EngineEvent, Listed};
 use crate::error::Error;
-use crate::store::{crashes, instances};
+use crate::store::{crashes, slots};
 
 /// Slots worked on at once. The engine has a limiter of its own for what costs it; this bounds memory and patience.
 const WORKERS: usize = 64;
+/// Workers beyond that for slots of which somebody asked something: a crowd of stuck ones must not keep a stop waiting.
+const RESERVED: usize = 16;
 /// The longest time a pass may take: past it the worker is dropped and the slot is looked at anew. Every engine call has
 /// a shorter deadline of its own.
 const PASS_LIMIT: Duration = Duration::from_secs(600);
@@ -136,12 +138,16 @@ async fn next_event(events: &mut BoxStream<'static, EngineEvent>) -> EngineEvent
 impl Desk {
     fn next_due(&self) -> Instant {
         let idle = Instant::now() + Duration::from_secs(3600);
-        if self.workers >= WORKERS { idle } else { self.agenda.next().unwrap_or(idle) }
+        if self.has_room() { self.agenda.next().unwrap_or(idle) } else { idle }
+    }
+
+    fn has_room(&self) -> bool {
+        self.workers < WORKERS || (self.workers < WORKERS + RESERVED && self.agenda.is_asked())
     }
 
     /// Starts a worker for every slot that is due and not being worked on.
     fn dispatch(&mut self) {
-        while self.workers < WORKERS
+        while self.has_room()
             && let Some(slot) = self.agenda.take()
         {
             self.workers += 1;
@@ -151,14 +157,8 @@ impl Desk {
                 let work = AssertUnwindSafe(pass(&context, &memory, &slot, &mut trouble)).catch_unwind();
                 let next = match tokio::time::timeout(PASS_LIMIT, work).await {
                     Ok(Ok(next)) => next,
-                    Ok(Err(_)) => {
-                        tracing::error!(slot.id = %slot, "a worker panicked; the slot is looked at again");
-                        Next::Retry(Duration::from_secs(5))
-                    }
-                    Err(_) => {
-                        tracing::error!(slot.id = %slot, "a pass took too long; the slot is looked at again");
-                        Next::Retry(Duration::from_secs(1))
-                    }
+                    Ok(Err(_)) => broken(&context, &slot, &mut trouble, "a worker panicked").await,
+                    Err(_) => broken(&context, &slot, &mut trouble, "a pass took too long").await,
                 };
                 Done::Worked { slot, next, trouble }
             });
@@ -234,8 +234,9 @@ impl Desk {
             let status = self.context.presence.status();
             tracing::warn!(error = status.error, "the engine does not answer");
         }
-        match self.context.store.read(instances::all).await {
-            Ok(all) => all.into_iter().for_each(|instance| self.agenda.after(instance.slot.id, Duration::ZERO)),
+        match self.context.store.read(slots::all).await {
+            // As if somebody had asked: a slot that is being worked on now is looked at again afterwards.
+            Ok(all) => all.into_iter().for_each(|slot| self.agenda.ask(slot)),
             Err(error) => tracing::error!(%error, "the agents could not be read"),
         }
     }
@@ -244,7 +245,7 @@ impl Desk {
         if !std::mem::replace(&mut self.asking, true) {
             let context = Arc::clone(&self.context);
             self.jobs.spawn(async move {
-                context.presence.ask().await;
+                guarded("asking the engine", context.presence.ask()).await;
                 Done::Asked
             });
         }
@@ -255,11 +256,7 @@ impl Desk {
         let Some(mut audit) = self.audit.take() else { return };
         let context = Arc::clone(&self.context);
         self.jobs.spawn(async move {
-            let look = AssertUnwindSafe(look_around(&context, &mut audit)).catch_unwind();
-            let findings = look.await.unwrap_or_else(|_| {
-                tracing::error!("a look around panicked; the next one is due soon");
-                Findings::default()
-            });
+            let findings = guarded("a look around", look_around(&context, &mut audit)).await.unwrap_or_default();
             Done::Looked { audit, findings }
         });
     }
@@ -270,10 +267,19 @@ impl Desk {
         }
         let context = Arc::clone(&self.context);
         self.jobs.spawn(async move {
-            audit::sweep(&context, left_over).await;
+            guarded("a sweep", audit::sweep(&context, left_over)).await;
             Done::Swept
         });
     }
+}
+
+/// Carries a job out; one that panics is said to have, and its turn comes again.
+async fn guarded<T>(what: &str, job: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(job).catch_unwind().await;
+    if done.is_err() {
+        tracing::error!("{what} panicked; its turn comes again");
+    }
+    done.ok()
 }
 
 async fn look_around(context: &Context, audit: &mut Audit) -> Findings {

@@ -13,6 +13,7 @@ use super::accept::{
 use super::admission::{Host, admit as check};
 use super::context::Context;
 use super::operation;
+use super::recent::Recent;
 use super::state::Denied;
 use crate::error::{Error, Result};
 use crate::identity::{Actor, new_salt};
@@ -25,6 +26,7 @@ use crate::store::slots;
 #[derive(Clone)]
 pub struct Instances {
     context: Arc<Context>,
+    recent: Arc<Recent>,
     stop: CancellationToken,
 }
 
@@ -32,13 +34,17 @@ impl Instances {
     /// On a context. Once `stop` is cancelled nobody is kept waiting.
     #[must_use]
     pub fn new(context: Arc<Context>, stop: CancellationToken) -> Self {
-        Self { context, stop }
+        Self { context, recent: Arc::default(), stop }
     }
 
     /// Cancelled when the daemon ends.
     #[must_use]
     pub fn stopping(&self) -> &CancellationToken {
         &self.stop
+    }
+
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     pub(super) fn context(&self) -> &Context {

@@ -26,6 +26,23 @@ pub fn facts() -> Facts {
     }
 }
 
+/// What is decided of an agent.
+pub fn a_new_instance() -> NewInstance {
+    NewInstance {
+        tenant: TenantId::local(),
+        name: "helper".parse().unwrap(),
+        plan: "small".to_owned(),
+        memory: 256 << 20,
+        nano_cpus: 500_000_000,
+        pids: 128,
+        disk: 1 << 30,
+        model: "builtin/basic".to_owned(),
+        image: None,
+        config: "{}".to_owned(),
+        token_salt: [0; 16],
+    }
+}
+
 /// An agent as it is accepted.
 pub fn an_instance() -> Instance {
     let slot = Slot {
@@ -38,20 +55,7 @@ pub fn an_instance() -> Instance {
         repo_digest: None,
         workspace_made: false,
     };
-    let new = NewInstance {
-        tenant: TenantId::local(),
-        name: "helper".parse().unwrap(),
-        plan: "small".to_owned(),
-        memory: 256 << 20,
-        nano_cpus: 500_000_000,
-        pids: 128,
-        disk: 1 << 30,
-        model: "builtin/basic".to_owned(),
-        image: None,
-        config: "{}".to_owned(),
-        token_salt: [0; 16],
-    };
-    new.housed(slot, Timestamp::UNIX_EPOCH)
+    a_new_instance().housed(slot, Timestamp::UNIX_EPOCH)
 }
 
 /// The instance's container in a state, with the row that knows it.

@@ -11,8 +11,8 @@ use super::requests::Instances;
 use crate::error::Result;
 use crate::identity::Actor;
 use crate::store::instances::{self, Instance};
+use crate::store::operations;
 use crate::store::summaries::{self, Summary};
-use crate::store::{crashes, operations};
 
 /// Where clients chat with an agent.
 fn websocket_url(instance: &InstanceId) -> String {
@@ -87,18 +87,9 @@ impl Instances {
     /// # Errors
     /// `not_found`.
     pub async fn view(&self, actor: &Actor, agent: &str) -> Result<InstanceView> {
-        let (tenant, agent) = (actor.tenant(), agent.to_owned());
-        let (instance, operation, written) = self
-            .context()
-            .store
-            .read(move |conn| {
-                let instance = instances::find(conn, &tenant, &agent)?;
-                let operation = operations::open(conn, &instance.id)?;
-                let written = if instance.crashes > 0 { crashes::last_lines(conn, &instance.id)? } else { None };
-                Ok((instance, operation, written))
-            })
-            .await?;
-        let health = self.health(&instance, written.as_deref());
+        let seen = self.recent().read(&self.context().store, actor.tenant(), agent).await?;
+        let instance = &seen.instance;
+        let health = self.health(instance, seen.last_lines.as_deref());
         let slot = &instance.slot;
         let container = slot.container_id.as_ref().map(|id| ContainerView {
             id: id.clone(),
@@ -119,12 +110,12 @@ impl Instances {
             phase: instance.phase,
             phase_since: instance.phase_since,
             reason: instance.reason.clone(),
-            limits: limits(&instance),
+            limits: limits(instance),
             health,
             slot: slot.id.clone(),
             container,
             generation: slot.container_gen,
-            operation,
+            operation: seen.operation.clone(),
             created_at: instance.created_at,
             deleted_at: instance.deleted_at,
         })

@@ -62,16 +62,36 @@ pub async fn pass(context: &Arc<Context>, memory: &Memory, slot: &SlotId, troubl
     }
 }
 
-/// A step that failed, with what was looked at before it.
+/// What went wrong in a pass, with what is known of where.
 struct Failure {
     error: Error,
     record: Option<Box<Record>>,
+    /// The step it was.
+    step: Option<Step>,
+    /// The phase as it was just told.
+    phase: Option<Phase>,
+    /// The engine was known to be away: nothing was tried.
+    untried: bool,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, record: None }
+        Self { error, record: None, step: None, phase: None, untried: false }
     }
+}
+
+impl Failure {
+    fn of(record: Record, error: Error) -> Self {
+        Self { record: Some(Box::new(record)), ..Self::from(error) }
+    }
+}
+
+/// Accounts for a pass that panicked or took too long.
+pub async fn broken(context: &Context, slot: &SlotId, trouble: &mut Trouble, why: &'static str) -> Next {
+    let record = observe::record(context, slot).await.ok().flatten();
+    let error = Error::internal(why);
+    let failure = record.map_or_else(|| Failure::from(Error::internal(why)), |record| Failure::of(record, error));
+    after_failure(context, slot, trouble, failure).await
 }
 
 async fn steps(
@@ -81,21 +101,25 @@ async fn steps(
     trouble: &mut Trouble,
 ) -> std::result::Result<Next, Failure> {
     let mut image = false;
+    let mut container = None;
     for _ in 0..MAX_STEPS {
         let Some(mut record) = observe::record(context, slot).await? else { return Ok(Next::Gone) };
         if trouble.revision != record.instance.revision {
             *trouble = Trouble { revision: record.instance.revision, ..Trouble::default() };
         }
-        let look = async {
-            let facts = context.presence.facts()?;
-            let container = observe::container(context, &record.instance, &facts).await?;
-            Ok::<_, Error>((facts, container))
+        let facts = match context.presence.facts() {
+            Ok(facts) => facts,
+            Err(error) => return Err(Failure { untried: true, ..Failure::of(record, error) }),
         };
-        let (facts, container) = match look.await {
+        let seen = match container.take() {
+            Some(seen) => Ok(seen),
+            None => observe::container(context, &record.instance, &facts).await,
+        };
+        let seen = match seen {
             Ok(seen) => seen,
-            Err(error) => return Err(Failure { error, record: Some(Box::new(record)) }),
+            Err(error) => return Err(Failure::of(record, error)),
         };
-        let situation = observe::situation(context, memory, &record, &container, image).await;
+        let situation = observe::situation(context, memory, &record, &seen, image).await;
         let step = plan(&situation);
         let (phase, reason) = phase(&situation);
         let findings = if step == Step::Diagnose { diagnose::findings(&situation) } else { Vec::new() };
@@ -115,11 +139,16 @@ async fn steps(
             continue;
         }
         record.operation = open;
-        let outcome = carry_out(context, memory, &mut record, &container, &facts, &step, findings).await;
+        let outcome = carry_out(context, memory, &mut record, &seen, &facts, &step, findings).await;
         match outcome {
             Ok(Outcome { erased: true, .. }) => return Ok(Next::Gone),
-            Ok(_) => image |= step == Step::Image,
-            Err(error) => return Err(Failure { error, record: Some(Box::new(record)) }),
+            Ok(_) => {
+                image |= step == Step::Image;
+                container = (!step.touches_container()).then_some(seen);
+            }
+            Err(error) => {
+                return Err(Failure { step: Some(step), phase: Some(phase), ..Failure::of(record, error) });
+            }
         }
     }
     Err(Error::internal("the plan goes in circles").into())
@@ -160,11 +189,17 @@ async fn announce(
     step: &Step,
     phase: Phase,
 ) -> Result<bool> {
-    let (Some(open), Some(name)) = (open.as_mut(), step.name()) else { return Ok(true) };
-    if operation::current(open) == Some(name) {
-        return Ok(true);
-    }
     let now = Timestamp::now();
+    let changed = phase != instance.phase;
+    let next = open.as_mut().zip(step.name()).filter(|(open, name)| operation::current(open) != Some(*name));
+    let Some((open, name)) = next else {
+        if changed {
+            let seen = instance.clone();
+            context.store.write(move |conn| write_phase(conn, &seen, phase, None, now)).await?;
+            context.events.publish();
+        }
+        return Ok(true);
+    };
     // A container that passed the comparison of all its fields is about to be started: that was the step `verify`.
     let verified = name == "start" && operation::has_done(open, "create") && !operation::has_done(open, "verify");
     if verified || (name == "start" && operation::current(open) == Some("create")) {
@@ -175,7 +210,6 @@ async fn announce(
     }
     operation::begin(open, name, now);
     let (saved, seen) = (open.clone(), instance.clone());
-    let changed = phase != instance.phase;
     context
         .store
         .write(move |conn| {
@@ -313,19 +347,24 @@ fn hopeless(seen: &Instance, phase: Phase) -> Option<Error> {
 
 /// What to do when a step failed: wait for the engine, try again, or give the operation up and go on trying slowly.
 async fn after_failure(context: &Context, slot: &SlotId, trouble: &mut Trouble, failure: Failure) -> Next {
-    let Failure { error, record } = failure;
+    let Failure { error, record, step, phase, untried } = failure;
     // One late call does not make an engine that is away: it is asked.
     let away = error.code() == Code::EngineUnavailable && !context.presence.ask().await;
+    if untried && !away {
+        return Next::After(Duration::ZERO);
+    }
     // A store or an engine without room says nothing about the step.
     if !away && error.code() != Code::Busy {
         trouble.count += 1;
         tracing::warn!(slot.id = %slot, %error, attempt = trouble.count, "a step failed");
     }
     trouble.message = Some(error.message().to_owned());
-    let permanent = matches!(error.code(), Code::NotFound | Code::Invalid | Code::NotHardened | Code::Unsupported);
+    // A container that is missing is found missing at the next look; an image that is missing stays so.
+    let no_image = error.code() == Code::NotFound && step == Some(Step::Image);
+    let permanent = no_image || matches!(error.code(), Code::Invalid | Code::NotHardened | Code::Unsupported);
     let give_up = !away && (permanent || trouble.count >= ATTEMPTS);
     if let Some(record) = record
-        && let Err(error) = write_failure(context, *record, &error, give_up).await
+        && let Err(error) = write_failure(context, *record, &error, phase, give_up).await
     {
         tracing::error!(slot.id = %slot, %error, "a failure could not be written down");
     }
@@ -339,7 +378,13 @@ fn pause(context: &Context, failures: u32) -> Duration {
     if failures < ATTEMPTS { quick } else { super::exit::backoff(failures - ATTEMPTS + 1, restart.base, restart.max) }
 }
 
-async fn write_failure(context: &Context, record: Record, error: &Error, give_up: bool) -> Result<()> {
+async fn write_failure(
+    context: &Context,
+    record: Record,
+    error: &Error,
+    phase: Option<Phase>,
+    give_up: bool,
+) -> Result<()> {
     let (api, now) = (error.to_api(), Timestamp::now());
     let reason = api.message.clone();
     // What is given up by its owner is taken away however long it takes: its operation waits.
@@ -348,8 +393,8 @@ async fn write_failure(context: &Context, record: Record, error: &Error, give_up
         .store
         .write(move |conn| {
             let seen = &record.instance;
-            // While the engine is away the last phase is the best that can be said; the reason says the rest.
-            let phase = if fails { Phase::Failed } else { seen.phase };
+            // Where nothing could be seen the last phase is the best that can be said; the reason says the rest.
+            let phase = if fails { Phase::Failed } else { phase.unwrap_or(seen.phase) };
             write_phase(conn, seen, phase, Some(&reason), now)?;
             let Some(mut open) = record.operation else { return Ok(()) };
             if fails {

@@ -212,8 +212,10 @@ impl Links {
             return;
         };
         let now = Instant::now();
-        let news = now.duration_since(connection.last_sign) > connection.gap || (beat && connection.beats == 0);
-        if now.duration_since(connection.last_sign) > connection.gap {
+        let late = now.duration_since(connection.last_sign) > connection.gap;
+        // A ping that is open says that somebody worried.
+        let news = late || connection.pinged.is_some() || (beat && connection.beats == 0);
+        if late {
             connection.healthy_since = now;
         }
         connection.last_sign = now;

@@ -38,6 +38,9 @@ pub fn note_exit(
         "INSERT INTO crashes (instance, tenant_id, at, cause, last_lines) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute((seen.id.as_str(), seen.tenant.as_str(), ms(now), &crash.cause, &crash.last_lines))?;
+    // Only the last words of the newest are ever shown.
+    conn.prepare_cached("UPDATE crashes SET last_lines = '' WHERE instance = ?1 AND rowid <> last_insert_rowid()")?
+        .execute([seen.id.as_str()])?;
     // The newest hundred tell all there is to tell.
     conn.prepare_cached(
         "DELETE FROM crashes WHERE instance = ?1 AND rowid NOT IN

@@ -28,6 +28,7 @@ pub mod summaries;
 mod tests;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -111,6 +112,7 @@ struct Shared {
     readers: Arc<Readers>,
     scanners: Arc<Readers>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    commits: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Store {
@@ -136,13 +138,15 @@ impl Store {
         let short = busy_timeout.min(Duration::from_millis(250));
         let readers = Readers::open(path, readers, short, options.read_limit)?;
         let scanners = Readers::open(path, scanners, busy_timeout, options.scan_limit)?;
-        let writer = Writer::new(conn, options.write_limit, batch)?;
+        let commits = Arc::new(AtomicU64::new(0));
+        let writer = Writer::new(conn, options.write_limit, batch, Arc::clone(&commits))?;
         let (queue, messages) = mpsc::channel(queue.max(1));
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.serve(messages))
             .map_err(Error::internal)?;
-        let store = Self { shared: Arc::new(Shared { queue, readers, scanners, thread: Mutex::new(Some(thread)) }) };
+        let store =
+            Self { shared: Arc::new(Shared { queue, readers, scanners, thread: Mutex::new(Some(thread)), commits }) };
         Ok(Opened { store, fresh, migrated, daemon_id })
     }
 
@@ -173,6 +177,13 @@ impl Store {
     /// The read's own; `busy` when no connection becomes free; `timed_out` when it takes longer than a short read may.
     pub async fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
         self.shared.readers.lend().await?.run(read)
+    }
+
+    /// How many commits there were. What was read while it stood still stands still too: a count taken before a read tells
+    /// how long the read is good for.
+    #[must_use]
+    pub fn commits(&self) -> u64 {
+        self.shared.commits.load(Ordering::Acquire)
     }
 
     /// A read that may take its time, done beside the runtime, with connections of its own. Otherwise as

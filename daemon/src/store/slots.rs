@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, named_params};
 
 use super::ms;
-use super::rows::Columns;
+use super::rows::{Columns, many};
 use crate::error::{Error, Result};
 use agentbot_wire::Code;
 
@@ -92,6 +92,14 @@ pub fn allocate(conn: &Connection, tenant: &TenantId, uids: (u32, u32), max: u32
             ":id": slot.id.as_str(), ":tenant": tenant.as_str(), ":uid": uid, ":now": ms(now),
         })?;
     Ok(slot)
+}
+
+/// The id of every slot.
+///
+/// # Errors
+/// Storage errors.
+pub fn all(conn: &Connection) -> Result<Vec<SlotId>> {
+    many(conn.prepare_cached("SELECT id FROM slots")?, [], |row| Columns::of(row).word("slot"))
 }
 
 /// How many slots there are.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use agentbot_wire::{ApiError, Code};
@@ -119,11 +119,12 @@ pub(super) struct Writer {
     deadline: Deadline,
     limit: Duration,
     batch: usize,
+    commits: Arc<AtomicU64>,
 }
 
 impl Writer {
-    /// Takes the connection over. `limit` bounds each request, `batch` the requests of one commit.
-    pub(super) fn new(mut conn: Connection, limit: Duration, batch: usize) -> Result<Self> {
+    /// Takes the connection over. `limit` bounds each request, `batch` the requests of one commit; `commits` counts them.
+    pub(super) fn new(mut conn: Connection, limit: Duration, batch: usize, commits: Arc<AtomicU64>) -> Result<Self> {
         let inside = Arc::new(AtomicBool::new(false));
         let ended = Arc::new(AtomicBool::new(false));
         let veto = Arc::clone(&inside);
@@ -131,7 +132,7 @@ impl Writer {
         conn.commit_hook(Some(move || veto.load(Ordering::Relaxed)))?;
         conn.rollback_hook(Some(move || mark.store(true, Ordering::Relaxed)))?;
         let deadline = Deadline::on(&mut conn)?;
-        Ok(Self { conn, inside, ended, deadline, limit, batch: batch.max(1) })
+        Ok(Self { conn, inside, ended, deadline, limit, batch: batch.max(1), commits })
     }
 
     /// Serves until told to close, or until every handle is gone.
@@ -197,7 +198,10 @@ impl Writer {
             ran.push(request);
             step?;
         }
-        self.conn.execute_batch("COMMIT").map_err(|error| {
+        let committed = self.conn.execute_batch("COMMIT");
+        // After the commit and before any answer: whoever saw an answer finds the count moved.
+        self.commits.fetch_add(1, Ordering::Release);
+        committed.map_err(|error| {
             let undone = self.abandon(error);
             self.bury();
             undone
