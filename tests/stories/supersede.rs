@@ -170,3 +170,20 @@ async fn an_image_that_cannot_be_hardened_is_given_up_and_tried_at_leisure() {
     daemon.nothing_left().await;
     daemon.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_is_missing_at_its_start_fails_no_operation() {
+    let home = Home::new();
+    let machine = Engine::of_machine();
+    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
+    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
+    daemon.look_at(machine);
+    let rule = proxy.on("POST", "/start", 1, Fault::Status(404));
+
+    let accepted = daemon.provision("helper").await;
+    rule.met(1, SOON).await;
+
+    daemon.succeeded(&accepted.operation.id).await;
+    daemon.wait_phase("helper", Phase::Running, SOON).await;
+    daemon.finish().await;
+}

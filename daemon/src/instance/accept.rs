@@ -263,7 +263,35 @@ pub(super) fn denied(why: Denied, instance: &Instance) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instance::test_support::an_instance;
+    use crate::instance::test_support::{a_new_instance, an_instance};
+    use crate::store::{Store, StoreOptions, slots};
+
+    #[tokio::test]
+    async fn a_repair_that_a_stop_won_over_owes_nothing_to_a_later_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("agentbot.db"), StoreOptions::default()).unwrap().store;
+        let ask = |kind| Ask {
+            kind,
+            agent: "helper".to_owned(),
+            new_name: None,
+            host: Host { available_memory: u64::MAX, cpus: 64 },
+            idempotency: None,
+        };
+        let owed = store
+            .write(move |conn| {
+                let now = crate::store::now();
+                let slot = slots::allocate(conn, &TenantId::local(), (20_000, 20_001), 9, now)?;
+                instances::insert(conn, &a_new_instance().housed(slot, now))?;
+                let config = Config::default();
+                let repair = accept(conn, &Actor::System, &ask(OperationKind::Repair), &config)?;
+                assert!(repair.instance.unwrap().rebuild.is_due());
+                let stop = accept(conn, &Actor::System, &ask(OperationKind::Stop), &config)?;
+                Ok(stop.instance.unwrap().rebuild)
+            })
+            .await
+            .unwrap();
+        assert!(!owed.is_due());
+    }
 
     #[test]
     fn an_agent_that_is_to_run_needs_room_on_the_host() {

@@ -1,54 +1,26 @@
 //! Brings one agent as far as it can be brought now: look, plan, act, and look again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use agentbot_wire::{Code, Operation, OperationStatus, Phase, SlotId};
+use agentbot_wire::{Code, Operation, Phase, SlotId};
 use jiff::Timestamp;
-use serde_json::json;
 
 use super::act::{Outcome, Scene, act};
 use super::context::Context;
+use super::failure::{Failure, Next, Trouble, after_failure};
 use super::memory::Memory;
 use super::observe::{self, Record};
 use super::phase::{is_reached, phase};
 use super::plan::{Step, plan};
+use super::tell::{end, write_phase};
 use super::{diagnose, fault, operation};
 use crate::engine::Facts;
 use crate::error::{Error, Result};
-use crate::events::{about, kind, of_operation, phase_payload};
-use crate::store::Connection;
-use crate::store::events::append;
 use crate::store::instances::{self, Instance};
 use crate::store::operations::{self, Ending};
 
 /// More steps in one go than any way from one state to another has: past it something goes in circles.
 const MAX_STEPS: usize = 64;
-/// Attempts at a step before its operation fails. The agent goes on being tried after that.
-const ATTEMPTS: u32 = 3;
-
-/// What is to be done about a slot after a pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// Look again when something wakes it.
-    Wake,
-    /// Look again after so long.
-    After(Duration),
-    /// Something failed: nothing but a new wish or the engine's return may have it looked at earlier.
-    Retry(Duration),
-    /// Nothing is left of it.
-    Gone,
-}
-
-/// Failures of a slot in a row, and what was wanted when they began.
-#[derive(Clone, Debug, Default)]
-pub struct Trouble {
-    /// How many.
-    pub count: u32,
-    revision: u32,
-    message: Option<String>,
-}
-
 /// Brings the agent of a slot as far as it can be brought now.
 pub async fn pass(context: &Arc<Context>, memory: &Memory, slot: &SlotId, trouble: &mut Trouble) -> Next {
     match steps(context, memory, slot, trouble).await {
@@ -60,38 +32,6 @@ pub async fn pass(context: &Arc<Context>, memory: &Memory, slot: &SlotId, troubl
         }
         Err(failure) => after_failure(context, slot, trouble, failure).await,
     }
-}
-
-/// What went wrong in a pass, with what is known of where.
-struct Failure {
-    error: Error,
-    record: Option<Box<Record>>,
-    /// The step it was.
-    step: Option<Step>,
-    /// The phase as it was just told.
-    phase: Option<Phase>,
-    /// The engine was known to be away: nothing was tried.
-    untried: bool,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self { error, record: None, step: None, phase: None, untried: false }
-    }
-}
-
-impl Failure {
-    fn of(record: Record, error: Error) -> Self {
-        Self { record: Some(Box::new(record)), ..Self::from(error) }
-    }
-}
-
-/// Accounts for a pass that panicked or took too long.
-pub async fn broken(context: &Context, slot: &SlotId, trouble: &mut Trouble, why: &'static str) -> Next {
-    let record = observe::record(context, slot).await.ok().flatten();
-    let error = Error::internal(why);
-    let failure = record.map_or_else(|| Failure::from(Error::internal(why)), |record| Failure::of(record, error));
-    after_failure(context, slot, trouble, failure).await
 }
 
 async fn steps(
@@ -222,14 +162,6 @@ async fn announce(
         .inspect(|_| context.events.publish())
 }
 
-fn write_phase(conn: &Connection, seen: &Instance, phase: Phase, reason: Option<&str>, now: Timestamp) -> Result<bool> {
-    let written = instances::set_phase(conn, seen, phase, reason, now)?;
-    if written && phase != seen.phase {
-        append(conn, &about(seen, kind::PHASE, phase_payload(seen, phase, reason)))?;
-    }
-    Ok(written)
-}
-
 /// Nothing to do now: tell the owner, and end the operation whose aim is reached. False when what is wanted changed
 /// meanwhile.
 async fn rest(
@@ -307,20 +239,6 @@ fn await_hello(open: &mut Operation, now: Timestamp) {
     }
 }
 
-fn end(conn: &Connection, seen: &Instance, operation: &Operation, ending: &Ending, now: Timestamp) -> Result<()> {
-    if operations::end(conn, operation, ending, now)? {
-        let (status, error) = match ending {
-            Ending::Succeeded(_) => (OperationStatus::Succeeded, None),
-            Ending::Failed(error) => (OperationStatus::Failed, Some(error)),
-            Ending::Cancelled(error) => (OperationStatus::Cancelled, Some(error)),
-        };
-        tracing::info!(operation.id = %operation.id, operation.kind = %operation.kind, instance.id = %seen.id, %status, "operation ended");
-        let payload = json!({"kind": operation.kind, "status": status, "error": error});
-        append(conn, &of_operation(&seen.tenant, &seen.id, &operation.id, &operation.actor, kind::ENDED, payload))?;
-    }
-    Ok(())
-}
-
 /// Why an operation that wants the agent to run ends without it: the agent had its chance and one more.
 fn hopeless(seen: &Instance, phase: Phase) -> Option<Error> {
     let cause = seen.last_crash.as_deref().unwrap_or("it ended unasked");
@@ -343,68 +261,4 @@ fn hopeless(seen: &Instance, phase: Phase) -> Option<Error> {
         }
         _ => None,
     }
-}
-
-/// What to do when a step failed: wait for the engine, try again, or give the operation up and go on trying slowly.
-async fn after_failure(context: &Context, slot: &SlotId, trouble: &mut Trouble, failure: Failure) -> Next {
-    let Failure { error, record, step, phase, untried } = failure;
-    // One late call does not make an engine that is away: it is asked.
-    let away = error.code() == Code::EngineUnavailable && !context.presence.ask().await;
-    if untried && !away {
-        return Next::After(Duration::ZERO);
-    }
-    // A store or an engine without room says nothing about the step.
-    if !away && error.code() != Code::Busy {
-        trouble.count += 1;
-        tracing::warn!(slot.id = %slot, %error, attempt = trouble.count, "a step failed");
-    }
-    trouble.message = Some(error.message().to_owned());
-    // A container that is missing is found missing at the next look; an image that is missing stays so.
-    let no_image = error.code() == Code::NotFound && step == Some(Step::Image);
-    let permanent = no_image || matches!(error.code(), Code::Invalid | Code::NotHardened | Code::Unsupported);
-    let give_up = !away && (permanent || trouble.count >= ATTEMPTS);
-    if let Some(record) = record
-        && let Err(error) = write_failure(context, *record, &error, phase, give_up).await
-    {
-        tracing::error!(slot.id = %slot, %error, "a failure could not be written down");
-    }
-    // Its return wakes every slot.
-    if away { Next::Wake } else { Next::Retry(pause(context, trouble.count)) }
-}
-
-fn pause(context: &Context, failures: u32) -> Duration {
-    let restart = &context.config.load().restart;
-    let quick = Duration::from_millis(200).saturating_mul(failures.max(1));
-    if failures < ATTEMPTS { quick } else { super::exit::backoff(failures - ATTEMPTS + 1, restart.base, restart.max) }
-}
-
-async fn write_failure(
-    context: &Context,
-    record: Record,
-    error: &Error,
-    phase: Option<Phase>,
-    give_up: bool,
-) -> Result<()> {
-    let (api, now) = (error.to_api(), Timestamp::now());
-    let reason = api.message.clone();
-    // What is given up by its owner is taken away however long it takes: its operation waits.
-    let fails = give_up && !record.instance.desired.is_gone();
-    context
-        .store
-        .write(move |conn| {
-            let seen = &record.instance;
-            // Where nothing could be seen the last phase is the best that can be said; the reason says the rest.
-            let phase = if fails { Phase::Failed } else { phase.unwrap_or(seen.phase) };
-            write_phase(conn, seen, phase, Some(&reason), now)?;
-            let Some(mut open) = record.operation else { return Ok(()) };
-            if fails {
-                end(conn, seen, &open, &Ending::Failed(api), now)
-            } else {
-                operation::put_off(&mut open, &reason);
-                operations::save_progress(conn, &open, now).map(|_| ())
-            }
-        })
-        .await?;
-    context.events.publish();
-    Ok(())
 }
