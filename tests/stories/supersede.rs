@@ -10,14 +10,19 @@ const SOON: Duration = Duration::from_secs(60);
 /// One second after the border of the step, and what a busy machine adds to it.
 const AT_THE_NEXT_BORDER: Duration = Duration::from_secs(3);
 
-/// A daemon whose provision of `helper` hangs in the engine's create.
-async fn hanging_provision() -> (Daemon, EngineProxy, Rule, ProvisionReply) {
+/// A daemon that reaches the machine's engine through a proxy.
+async fn proxied() -> (Daemon, EngineProxy) {
     let home = Home::new();
     let machine = Engine::of_machine();
     let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
-    let setup = Setup::new().engine(proxy.socket());
-    let mut daemon = Daemon::start_in(home, setup).await;
+    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
     daemon.look_at(machine);
+    (daemon, proxy)
+}
+
+/// A daemon whose provision of `helper` hangs in the engine's create.
+async fn hanging_provision() -> (Daemon, EngineProxy, Rule, ProvisionReply) {
+    let (daemon, proxy) = proxied().await;
     let rule = proxy.on("POST", "/containers/create", 1, Fault::HangAfter);
     let accepted = daemon.provision("helper").await;
     rule.met(1, SOON).await;
@@ -68,12 +73,7 @@ async fn a_delete_wins_over_a_hanging_provision_at_the_next_step() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_does_not_win_over_a_hanging_stop() {
-    let home = Home::new();
-    let machine = Engine::of_machine();
-    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
-    let setup = Setup::new().engine(proxy.socket());
-    let mut daemon = Daemon::start_in(home, setup).await;
-    daemon.look_at(machine);
+    let (daemon, proxy) = proxied().await;
     daemon.running("helper").await;
     let rule = proxy.on("POST", "/stop", 1, Fault::HangBefore);
     let stop = daemon.begin("helper", "stop").await;
@@ -127,11 +127,7 @@ async fn an_operation_can_be_cancelled_by_its_caller_and_the_same_key_gets_the_s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_hangs_holds_up_nobody() {
-    let home = Home::new();
-    let machine = Engine::of_machine();
-    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
-    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
-    daemon.look_at(machine);
+    let (daemon, proxy) = proxied().await;
     daemon.running("helper").await;
     let rule = proxy.on("GET", "/containers/json", usize::MAX, Fault::HangAfter);
     rule.met(1, SOON).await;
@@ -147,12 +143,8 @@ async fn a_list_that_hangs_holds_up_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_cannot_be_hardened_is_given_up_and_tried_at_leisure() {
-    let home = Home::new();
-    let machine = Engine::of_machine();
-    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
-    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
-    let scratch = Scratch::on(&machine);
-    daemon.look_at(machine);
+    let (daemon, proxy) = proxied().await;
+    let scratch = Scratch::on(daemon.engine());
     let reference = format!("{}:1", Scratch::name("volume"));
     scratch.import_changed(&reference, &agent_binary(), "program", &["ENTRYPOINT /program", "VOLUME /data"]).await;
 
@@ -173,11 +165,7 @@ async fn an_image_that_cannot_be_hardened_is_given_up_and_tried_at_leisure() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_is_missing_at_its_start_fails_no_operation() {
-    let home = Home::new();
-    let machine = Engine::of_machine();
-    let proxy = EngineProxy::start(&home.path().join("engine.sock"), machine.socket());
-    let mut daemon = Daemon::start_in(home, Setup::new().engine(proxy.socket())).await;
-    daemon.look_at(machine);
+    let (daemon, proxy) = proxied().await;
     let rule = proxy.on("POST", "/start", 1, Fault::Status(404));
 
     let accepted = daemon.provision("helper").await;

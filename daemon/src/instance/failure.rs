@@ -80,7 +80,7 @@ pub(super) async fn after_failure(context: &Context, slot: &SlotId, trouble: &mu
     let Failure { error, record, step, phase, untried } = failure;
     // One late call does not make an engine that is away: it is asked.
     let away = error.code() == Code::EngineUnavailable && !context.presence.ask().await;
-    if untried && !away {
+    if untried && is_back(error.code(), away) {
         return Next::After(Duration::ZERO);
     }
     // A store or an engine without room says nothing about the step.
@@ -100,6 +100,12 @@ pub(super) async fn after_failure(context: &Context, slot: &SlotId, trouble: &mu
     }
     // Its return wakes every slot.
     if away { Next::Wake } else { Next::Retry(pause(context, trouble.count)) }
+}
+
+/// Whether an engine that was known to be away is found to answer. One that is refused for what it is (`unsupported`)
+/// stays refused: to look again at once would never end.
+fn is_back(known: Code, away: bool) -> bool {
+    known == Code::EngineUnavailable && !away
 }
 
 fn pause(context: &Context, failures: u32) -> Duration {
@@ -137,4 +143,16 @@ async fn write_failure(
         .await?;
     context.events.publish();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_engine_that_came_back_is_looked_at_again_at_once() {
+        assert!(is_back(Code::EngineUnavailable, false));
+        assert!(!is_back(Code::EngineUnavailable, true));
+        assert!(!is_back(Code::Unsupported, false), "an engine that is too old would be looked at for ever");
+    }
 }

@@ -22,7 +22,7 @@ use crate::error::Error;
 
 /// Every route with its policy.
 pub fn router() -> Router<State> {
-    let routes: [(&str, MethodRouter<State>, Policy); 15] = [
+    let routes: [(&str, MethodRouter<State>, Policy); 16] = [
         ("/api/health", get(system::health), Policy::Operator),
         ("/api/status", get(system::status), Policy::Operator),
         ("/api/agents", get(agents::list), Policy::Operator),
@@ -38,15 +38,14 @@ pub fn router() -> Router<State> {
         ("/api/operations", get(operations::list), Policy::Operator),
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),
+        ("/api/operations/{id}/cancel", post(operations::cancel), Policy::Operator),
     ];
     let guarded = |router: MethodRouter<State>, policy: Policy| {
         router.layer(from_fn(move |request: Request, next: Next| enforce(policy, request, next)))
     };
-    let cancel = guarded(post(operations::cancel), Policy::Operator);
     routes
         .into_iter()
         .fold(Router::new(), |router, (path, methods, policy)| router.route(path, guarded(methods, policy)))
-        .route("/api/operations/{id}/cancel", cancel)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
 }
