@@ -178,7 +178,7 @@ impl Link {
     pub async fn welcome(&mut self, beat_ms: u64) {
         let (id, _) = self.hello().await;
         let policy = AgentPolicy { max_frame: MAX_FRAME, beat_ms };
-        let welcome = Welcome { protocol: 1, instance: None, config: json!({}), policy };
+        let welcome = Welcome { protocol: 1, instance: None, name: None, model: None, config: json!({}), policy };
         self.send(&Frame::answer(&id, serde_json::to_value(welcome).unwrap())).await;
     }
 

@@ -41,6 +41,10 @@ impl Exit {
             Code::MethodNotAllowed
             | Code::LimitReached
             | Code::Busy
+            | Code::RateLimited
+            | Code::ModelFailed
+            | Code::Interrupted
+            | Code::CursorExpired
             | Code::StorageFull
             | Code::EngineRefused
             | Code::NotHardened

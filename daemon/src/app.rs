@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::chat::Chat;
 use crate::config::{self, Config, Live, Loaded};
 use crate::engine::docker::{Docker, Timeouts};
 use crate::engine::presence::Presence;
@@ -167,6 +168,7 @@ impl App {
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(
             Arc::clone(&context),
+            Arc::new(Chat::default()),
             accepted,
             http::Bounds { connections: config.limits.agent_connections, ..bounds },
             tasks.clone(),

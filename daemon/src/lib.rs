@@ -20,6 +20,8 @@ pub mod link;
 
 pub mod instance;
 
+pub mod chat;
+
 pub mod stats;
 
 pub mod http;

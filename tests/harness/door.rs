@@ -124,6 +124,7 @@ impl FakeAgent {
             runtime: "fake".to_owned(),
             version: "0".to_owned(),
             capabilities: Vec::new(),
+            boot: None,
         };
         let params = serde_json::to_value(hello).expect("plain data");
         self.send(Frame::request("1", method::HELLO, params).to_text()).await?;

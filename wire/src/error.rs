@@ -31,6 +31,8 @@ words! {
         LimitReached = "limit_reached",
         /// Too many requests or connections at once.
         Busy = "busy",
+        /// This caller asks more often than it may.
+        RateLimited = "rate_limited",
         /// The disk is full; nothing was changed.
         StorageFull = "storage_full",
         /// The engine does not answer.
@@ -43,6 +45,12 @@ words! {
         NotHardened = "not_hardened",
         /// The agent did not do its part in time.
         AgentUnresponsive = "agent_unresponsive",
+        /// The model, or the server that has it, failed.
+        ModelFailed = "model_failed",
+        /// The agent stopped in the middle of its answer.
+        Interrupted = "interrupted",
+        /// The messages after that cursor are not kept any more.
+        CursorExpired = "cursor_expired",
         /// The workspace is gone.
         DataLost = "data_lost",
         /// Another operation won.

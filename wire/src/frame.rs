@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{ApiError, InstanceId};
+use crate::{AgentName, ApiError, InstanceId};
 
 /// The longest frame in bytes, in both directions.
 pub const MAX_FRAME: usize = 256 * 1024;
@@ -11,18 +11,66 @@ pub const MAX_FRAME: usize = 256 * 1024;
 /// The WebSocket subprotocol that an agent asks for at `GET /agent/ws`.
 pub const AGENT_PROTOCOL: &str = "agentbot.agent.v1";
 
+/// The WebSocket subprotocol that a client asks for at `GET /api/chat/ws`.
+pub const CHAT_PROTOCOL: &str = "agentbot.chat.v1";
+
+/// The newest version of both protocols: the agent's and the client's.
+pub const PROTOCOL_VERSION: u32 = 1;
+
 /// Method names of requests.
 pub mod method {
-    /// Agent to daemon, first frame: [`super::Hello`], answered with [`super::Welcome`].
+    /// Agent to daemon, first frame: [`crate::Hello`], answered with [`crate::Welcome`].
     pub const HELLO: &str = "agent.hello";
     /// Daemon to agent: finish what is under way; the container is about to be stopped.
     pub const DRAIN: &str = "agent.drain";
+    /// Daemon to agent: [`crate::TurnRun`]; the answer says that the agent has it.
+    pub const TURN_RUN: &str = "turn.run";
+    /// Daemon to agent: [`crate::TurnCancel`].
+    pub const TURN_CANCEL: &str = "turn.cancel";
+    /// Agent to daemon and client to daemon: [`crate::HistoryParams`], answered with [`crate::History`].
+    pub const CHAT_HISTORY: &str = "chat.history";
+    /// Agent to daemon: [`crate::MemoryGet`], answered with [`crate::MemoryFound`].
+    pub const MEMORY_GET: &str = "memory.get";
+    /// Agent to daemon: [`crate::MemoryPut`], answered with [`crate::MemorySaved`].
+    pub const MEMORY_PUT: &str = "memory.put";
+    /// Agent to daemon: [`crate::MemorySearch`], answered with [`crate::MemoryFound`].
+    pub const MEMORY_SEARCH: &str = "memory.search";
+    /// Client to daemon, first frame: [`crate::Connect`], answered with [`crate::Connected`].
+    pub const CONNECT: &str = "connect";
+    /// Client to daemon: [`crate::ChatSend`], answered with [`crate::ChatSent`].
+    pub const CHAT_SEND: &str = "chat.send";
+    /// Client to daemon: [`crate::ChatSubscribe`], answered with [`crate::ChatSubscribed`].
+    pub const CHAT_SUBSCRIBE: &str = "chat.subscribe";
+    /// Client to daemon: [`crate::ChatTurn`], answered with [`crate::TurnView`].
+    pub const CHAT_ABORT: &str = "chat.abort";
+    /// Client to daemon: [`crate::ChatTurn`], answered with the [`crate::TurnView`] of the new turn.
+    pub const CHAT_RETRY: &str = "chat.retry";
 }
 
 /// Names of events.
 pub mod event {
-    /// Agent to daemon: [`super::Beat`].
+    /// Agent to daemon: [`crate::Beat`].
     pub const BEAT: &str = "agent.beat";
+    /// Agent to daemon: [`crate::TurnDelta`].
+    pub const TURN_DELTA: &str = "turn.delta";
+    /// Agent to daemon: [`crate::TurnTool`].
+    pub const TURN_TOOL: &str = "turn.tool";
+    /// Agent to daemon: [`crate::TurnDone`].
+    pub const TURN_DONE: &str = "turn.done";
+    /// Agent to daemon: [`crate::TurnFailed`].
+    pub const TURN_FAILED: &str = "turn.failed";
+    /// Daemon to client: [`crate::Message`], stored, with its `seq`.
+    pub const CHAT_MESSAGE: &str = "chat.message";
+    /// Daemon to client: [`crate::ChatDelta`].
+    pub const CHAT_DELTA: &str = "chat.delta";
+    /// Daemon to client: [`crate::ChatTool`].
+    pub const CHAT_TOOL: &str = "chat.tool";
+    /// Daemon to client: [`crate::ChatDone`].
+    pub const CHAT_DONE: &str = "chat.done";
+    /// Daemon to client: [`crate::AgentPhase`], with the `seq` of the event log.
+    pub const AGENT_PHASE: &str = "agent.phase";
+    /// Daemon to client, its last event: [`crate::Bye`].
+    pub const BYE: &str = "bye";
 }
 
 /// One text frame.
@@ -140,7 +188,7 @@ impl Frame {
 /// Params of `agent.hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
-    /// The protocol's version; 1 today.
+    /// The newest version of the protocol that the agent speaks, from 1 on.
     #[serde(default = "one")]
     pub protocol: u32,
     /// Content of the file `nonce` in the socket directory.
@@ -152,6 +200,10 @@ pub struct Hello {
     /// What the runtime can do, as short words; at most 32 of 64 characters.
     #[serde(default)]
     pub capabilities: Vec<String>,
+    /// A word of at most 64 characters that is another one each time the agent's process starts. By it the daemon knows
+    /// an agent that only lost its connection from one that died, and lets its turns go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 fn one() -> u32 {
@@ -161,10 +213,16 @@ fn one() -> u32 {
 /// Payload of the answer to `agent.hello`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The protocol's version that both will speak.
+    /// The version of the protocol that both will speak: the newest that both know.
     pub protocol: u32,
     /// Whose agent this is; absent while the slot has no instance yet.
     pub instance: Option<InstanceId>,
+    /// The agent's name.
+    #[serde(default)]
+    pub name: Option<AgentName>,
+    /// The model that its calls mean when they name none: `<provider>/<model>` or an alias.
+    #[serde(default)]
+    pub model: Option<String>,
     /// The agent's configuration.
     pub config: Value,
     /// What the daemon expects.

@@ -84,6 +84,9 @@ id!(InstanceId, "ins", "An agent as its owner sees it.");
 id!(SlotId, "slt", "What an instance runs in: its containers, workspaces, socket directory and uid.");
 id!(OperationId, "op", "One durable mutation.");
 id!(EventId, "evt", "One entry of the event log.");
+id!(ConversationId, "cnv", "A conversation with an agent.");
+id!(MessageId, "msg", "One message of a conversation.");
+id!(TurnId, "trn", "One message in, one answer out.");
 id!(TenantId, "ten", "Who owns a row; one fixed tenant until there are several.");
 id!(UserId, "usr", "A person with an account.");
 

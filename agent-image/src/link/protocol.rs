@@ -34,6 +34,7 @@ pub fn hello(nonce: String) -> Frame {
         runtime: RUNTIME.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
+        boot: None,
     };
     // Numbers, strings and a list of strings: they always have a JSON value.
     Frame::request(HELLO_ID, method::HELLO, serde_json::to_value(hello).unwrap_or_default())
@@ -112,7 +113,7 @@ mod tests {
 
     fn welcoming(protocol: u32) -> Frame {
         let policy = policy(5000);
-        let welcome = Welcome { protocol, instance: None, config: json!({}), policy };
+        let welcome = Welcome { protocol, instance: None, name: None, model: None, config: json!({}), policy };
         Frame::answer(HELLO_ID, serde_json::to_value(welcome).unwrap())
     }
 

@@ -184,7 +184,7 @@ mod tests {
         async fn welcome(&mut self, beat_ms: u64) {
             let Frame::Req { id, .. } = self.frame().await else { panic!("no hello") };
             let policy = AgentPolicy { max_frame: MAX_FRAME, beat_ms };
-            let welcome = Welcome { protocol: 1, instance: None, config: json!({}), policy };
+            let welcome = Welcome { protocol: 1, instance: None, name: None, model: None, config: json!({}), policy };
             self.send(&Frame::answer(&id, serde_json::to_value(welcome).unwrap())).await;
         }
 

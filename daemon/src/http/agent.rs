@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agentbot_wire::{AGENT_PROTOCOL, MAX_FRAME, SlotId};
+use agentbot_wire::{AGENT_PROTOCOL, SlotId};
 use axum::Router;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
@@ -11,23 +11,18 @@ use axum::response::Response;
 use axum::routing::get;
 use futures_util::{Sink, Stream, StreamExt, future, sink::SinkExt};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Error as Tungstenite;
-use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::serve::{Bounds, connection};
+use super::socket::{self, Read};
 use crate::instance::Context;
-use crate::link::{self, Accepted, Inbound, Outbound};
-
-/// Read buffer of an agent's connection.
-const READ_BUFFER: usize = 4 * 1024;
-/// Bytes written that may wait for a slow agent.
-const WRITE_LIMIT: usize = 2 * MAX_FRAME;
+use crate::link::{self, Accepted, Ears, Inbound, Outbound};
 
 #[derive(Clone)]
 struct AgentState {
     context: Arc<Context>,
+    ears: Arc<dyn Ears>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -81,16 +76,18 @@ impl Drop for GiveBack {
     }
 }
 
-/// Serves connections of agents as their doors hand them over. `bounds` are those of one slot.
+/// Serves connections of agents as their doors hand them over. What they say goes to `ears`; `bounds` are those of one
+/// slot.
 pub async fn serve_agents(
     context: Arc<Context>,
+    ears: Arc<dyn Ears>,
     mut accepted: mpsc::Receiver<Accepted>,
     bounds: Bounds,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     let links = context.links.clone();
-    let state = AgentState { context, tasks: tasks.clone(), stop: stop.clone() };
+    let state = AgentState { context, ears, tasks: tasks.clone(), stop: stop.clone() };
     let router = Router::new()
         .route("/agent/ws", get(upgrade))
         .fallback(super::agentbot::not_found)
@@ -120,43 +117,31 @@ async fn upgrade(
     Extension(seat): Extension<Seat>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let AgentState { context, tasks, stop } = state;
-    upgrade
-        .protocols([AGENT_PROTOCOL])
-        .max_frame_size(MAX_FRAME)
-        .max_message_size(MAX_FRAME)
-        .read_buffer_size(READ_BUFFER)
-        .max_write_buffer_size(WRITE_LIMIT)
-        .on_upgrade(move |socket| async move {
-            let session = tasks.track_future(talk(context, slot, socket));
-            tokio::select! {
-                () = session => {}
-                () = stop.cancelled() => {}
-            }
-            drop(seat);
-        })
+    let AgentState { context, ears, tasks, stop } = state;
+    socket::bounded(upgrade).protocols([AGENT_PROTOCOL]).on_upgrade(move |socket| async move {
+        let session = tasks.track_future(talk(context, ears, slot, socket));
+        tokio::select! {
+            () = session => {}
+            () = stop.cancelled() => {}
+        }
+        drop(seat);
+    })
 }
 
-async fn talk(context: Arc<Context>, slot: SlotId, socket: WebSocket) {
+async fn talk(context: Arc<Context>, ears: Arc<dyn Ears>, slot: SlotId, socket: WebSocket) {
     let (nonce, introduction) = context.introduction(&slot).await;
-    link::run(&context.links, &slot, &nonce, &introduction, frames(socket)).await;
+    link::run(&context.links, &*ears, &slot, &nonce, &introduction, frames(socket)).await;
 }
 
 /// The socket in the link's words.
 fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Error = axum::Error> + Unpin + Send {
     socket
-        .take_while(|message| {
-            future::ready(match message {
-                Ok(Message::Close(_)) => false,
-                Ok(_) => true,
-                Err(error) => !is_end(error),
-            })
-        })
-        .map(|message| match message {
-            Ok(Message::Text(text)) => Inbound::Text(text.as_str().to_owned()),
-            Ok(Message::Ping(_) | Message::Pong(_)) => Inbound::Pong,
-            Ok(_) => Inbound::Unfit("text frames only"),
-            Err(_) => Inbound::Unfit("broken or oversized frame"),
+        .map(|message| socket::read(message))
+        .take_while(|read| future::ready(!matches!(read, Read::End)))
+        .map(|read| match read {
+            Read::Text(text) => Inbound::Text(text.as_str().to_owned()),
+            Read::Life | Read::End => Inbound::Pong,
+            Read::Unfit(code, why) => Inbound::Unfit(code, why),
         })
         .with(|outbound| {
             future::ready(Ok(match outbound {
@@ -167,35 +152,9 @@ fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Err
         })
 }
 
-/// Whether an error says that the other side is gone, as a killed agent is, and not that it broke a rule.
-fn is_end(error: &axum::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<Tungstenite>());
-    matches!(
-        cause,
-        Some(
-            Tungstenite::Io(_)
-                | Tungstenite::ConnectionClosed
-                | Tungstenite::AlreadyClosed
-                | Tungstenite::Protocol(ProtocolError::ResetWithoutClosingHandshake)
-        )
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_peer_that_is_gone_broke_no_rule_and_one_that_sent_too_much_did() {
-        let gone = [
-            Tungstenite::Io(std::io::ErrorKind::ConnectionReset.into()),
-            Tungstenite::ConnectionClosed,
-            Tungstenite::Protocol(ProtocolError::ResetWithoutClosingHandshake),
-        ];
-        assert!(gone.into_iter().all(|error| is_end(&axum::Error::new(error))));
-        assert!(!is_end(&axum::Error::new(Tungstenite::Protocol(ProtocolError::NonZeroReservedBits))));
-        assert!(!is_end(&axum::Error::new(std::io::Error::other("not a frame"))));
-    }
 
     #[test]
     fn a_slot_has_so_many_seats_and_each_is_given_back_with_its_last_clone() {

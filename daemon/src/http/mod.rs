@@ -9,6 +9,7 @@ mod idempotency;
 mod patience;
 mod request_id;
 mod serve;
+mod socket;
 mod status;
 
 use std::sync::Arc;

@@ -17,6 +17,9 @@ pub fn of(code: Code) -> StatusCode {
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::LimitReached => StatusCode::BAD_REQUEST,
         Code::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
+        Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Code::CursorExpired => StatusCode::GONE,
+        Code::ModelFailed => StatusCode::BAD_GATEWAY,
         Code::Busy | Code::EngineUnavailable | Code::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         Code::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         Code::EngineRefused
@@ -24,6 +27,7 @@ pub fn of(code: Code) -> StatusCode {
         | Code::NotHardened
         | Code::AgentUnresponsive
         | Code::DataLost
+        | Code::Interrupted
         | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -151,6 +151,8 @@ impl Context {
         let instance = self.store.read(move |conn| instances::in_slot(conn, &of)).await.ok().flatten();
         let config = instance.as_ref().and_then(|found| serde_json::from_str(&found.config).ok());
         let introduction = Introduction {
+            name: instance.as_ref().map(|found| found.name.clone()),
+            model: instance.as_ref().map(|found| found.model.clone()),
             instance: instance.map(|found| found.id),
             config: config.unwrap_or_else(|| serde_json::json!({})),
             beat: self.config.load().beat.period,

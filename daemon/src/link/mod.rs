@@ -1,7 +1,8 @@
-//! Connections of agents: their sockets, hello, beats, drain and close. It carries frames and knows neither turns nor
-//! lifecycle.
+//! Connections of agents: their sockets, hello, beats, drain and close. It carries requests and events both ways and knows
+//! neither turns nor lifecycle.
 
 mod door;
+mod ears;
 mod quiet;
 mod session;
 
@@ -9,15 +10,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agentbot_wire::{Frame, Hello, InstanceId, SlotId, Welcome};
-use tokio::sync::mpsc;
+use agentbot_wire::{AgentName, ApiError, Code, Frame, Hello, InstanceId, PROTOCOL_VERSION, SlotId, Welcome};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::quiet::Quiet;
 pub use door::{Accepted, DoorSpec, Doors};
-pub use session::{CLOSE_NO_HELLO, CLOSE_REFUSED, CLOSE_REPLACED, CLOSE_SHAPE, CLOSE_SLOW, Inbound, Outbound, run};
+pub use ears::{Ears, Speaker};
+pub use session::{
+    CLOSE_NO_HELLO, CLOSE_REFUSED, CLOSE_REPLACED, CLOSE_SHAPE, CLOSE_SLOW, Inbound, MAX_REQUESTS, Outbound, run,
+    unknown,
+};
 
+use crate::error::{Error, Result};
 use crate::task::Marks;
 
 /// Frames that wait for a slow agent; past it the agent is closed.
@@ -49,8 +56,12 @@ pub struct LinkState {
 pub struct Introduction {
     /// Whose agent it is.
     pub instance: Option<InstanceId>,
+    /// Its name.
+    pub name: Option<AgentName>,
+    /// Its model.
+    pub model: Option<String>,
     /// Its configuration.
-    pub config: serde_json::Value,
+    pub config: Value,
     /// Time between beats.
     pub beat: Duration,
 }
@@ -66,9 +77,15 @@ struct Connection {
     last_beat: Option<jiff::Timestamp>,
     pinged: Option<Instant>,
     outgoing: mpsc::Sender<Outbound>,
+    /// Requests of ours that it has not answered, by their number.
+    asked: HashMap<u64, oneshot::Sender<Reply>>,
+    requests: u64,
     /// Its session ends when this is dropped, whatever it waits for.
     _session: DropGuard,
 }
+
+/// What an agent answers to a request of ours.
+type Reply = Result<Value, ApiError>;
 
 /// What a session hears of its connection: what is to be sent, and that it is over.
 struct Joined {
@@ -137,9 +154,19 @@ impl Links {
 
     /// Sends a frame; says whether it was taken. An agent whose queue is full is closed.
     pub fn send(&self, slot: &SlotId, frame: &Frame) -> bool {
-        let mut table = self.table();
+        let table = self.table();
         let Some(connection) = table.connections.get(slot) else { return false };
-        match connection.outgoing.try_send(Outbound::Text(frame.to_text())) {
+        let sent = connection.outgoing.try_send(Outbound::Text(frame.to_text()));
+        self.sent(table, slot, sent)
+    }
+
+    fn sent(
+        &self,
+        mut table: MutexGuard<'_, Table>,
+        slot: &SlotId,
+        sent: Result<(), mpsc::error::TrySendError<Outbound>>,
+    ) -> bool {
+        match sent {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => false,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -149,6 +176,57 @@ impl Links {
                 self.wakes.mark(slot.clone());
                 false
             }
+        }
+    }
+
+    /// Asks an agent for something and waits for its answer, at most so long. Taken on `connection` alone: a newer
+    /// connection of the same agent is not asked in its place.
+    ///
+    /// # Errors
+    /// The agent's own; `agent_unresponsive` when it is not connected, goes, or does not answer in time.
+    pub async fn ask(
+        &self,
+        slot: &SlotId,
+        connection: u64,
+        method: &str,
+        params: Value,
+        limit: Duration,
+    ) -> Result<Value> {
+        let Some(answer) = self.put(slot, connection, method, params) else { return Err(gone()) };
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(reply)) => reply.map_err(Error::from),
+            Ok(Err(_)) => Err(gone()),
+            Err(_) => {
+                Err(Error::new(Code::AgentUnresponsive, format!("the agent did not answer `{method}` in {limit:?}"))
+                    .hint("`agentbotctl restart` starts it anew"))
+            }
+        }
+    }
+
+    fn put(&self, slot: &SlotId, number: u64, method: &str, params: Value) -> Option<oneshot::Receiver<Reply>> {
+        let mut table = self.table();
+        let connection = table.connections.get_mut(slot).filter(|connection| connection.number == number)?;
+        connection.requests += 1;
+        let request = connection.requests;
+        let (reply, answer) = oneshot::channel();
+        // Those that nobody waits for any more make room.
+        connection.asked.retain(|_, asked| !asked.is_closed());
+        connection.asked.insert(request, reply);
+        let frame = Frame::request(&request_id(request), method, params);
+        let sent = connection.outgoing.try_send(Outbound::Text(frame.to_text()));
+        self.sent(table, slot, sent).then_some(answer)
+    }
+
+    /// Hands an agent's answer to whoever asked. An answer that nobody waits for is dropped.
+    fn answered(&self, slot: &SlotId, number: u64, id: &str, reply: Reply) {
+        let Some(request) = id.strip_prefix(REQUEST).and_then(|request| request.parse().ok()) else { return };
+        let mut table = self.table();
+        let connection = table.connections.get_mut(slot).filter(|connection| connection.number == number);
+        let asked = connection.and_then(|connection| connection.asked.remove(&request));
+        drop(table);
+        if let Some(asked) = asked {
+            // Whoever asked may have given up.
+            let _ = asked.send(reply);
         }
     }
 
@@ -190,6 +268,8 @@ impl Links {
             last_beat: None,
             pinged: None,
             outgoing,
+            asked: HashMap::new(),
+            requests: 0,
             _session: over.clone().drop_guard(),
         };
         // The former connection is dropped here, and with it its session ends: the newest one counts.
@@ -239,12 +319,25 @@ impl Links {
     }
 }
 
+/// What the ids of our requests begin with.
+const REQUEST: &str = "r";
+
+fn request_id(number: u64) -> String {
+    format!("{REQUEST}{number}")
+}
+
+fn gone() -> Error {
+    Error::new(Code::AgentUnresponsive, "the agent is not connected").hint("`agentbotctl show` tells why")
+}
+
 /// The answer to hello.
 #[must_use]
-pub fn welcome(introduction: &Introduction) -> Welcome {
+pub fn welcome(introduction: &Introduction, hello: &Hello) -> Welcome {
     Welcome {
-        protocol: 1,
+        protocol: hello.protocol.min(PROTOCOL_VERSION),
         instance: introduction.instance.clone(),
+        name: introduction.name.clone(),
+        model: introduction.model.clone(),
         config: introduction.config.clone(),
         policy: agentbot_wire::AgentPolicy {
             max_frame: agentbot_wire::MAX_FRAME,

@@ -161,7 +161,21 @@ impl Store {
         &self,
         request: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (pending, answer) = Pending::new(request);
+        self.write_then(request, |_| ()).await
+    }
+
+    /// As [`Store::write`], and `publish` is called with the result after the commit and before the answer. Publications
+    /// come in the order of the changes that they tell of. They run on the writer's thread, so they must be quick and
+    /// must not wait.
+    ///
+    /// # Errors
+    /// As [`Store::write`]; then nothing was published.
+    pub async fn write_then<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+        publish: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T> {
+        let (pending, answer) = Pending::new(request, publish);
         self.shared.queue.try_send(Message::Write(Box::new(pending))).map_err(|refused| match refused {
             TrySendError::Full(_) => Error::new(Code::Busy, "too many changes wait for the disk")
                 .hint("nothing was changed; try again shortly"),

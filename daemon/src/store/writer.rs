@@ -32,22 +32,24 @@ pub(super) trait Request: Send {
 }
 
 /// A request and the one who waits for it. That one may be gone; the request counts all the same.
-pub(super) struct Pending<F, T> {
+pub(super) struct Pending<F, P, T> {
     work: Option<F>,
+    publish: P,
     outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
-impl<F, T> Pending<F, T> {
-    pub(super) fn new(work: F) -> (Self, oneshot::Receiver<Result<T>>) {
+impl<F, P, T> Pending<F, P, T> {
+    pub(super) fn new(work: F, publish: P) -> (Self, oneshot::Receiver<Result<T>>) {
         let (reply, answer) = oneshot::channel();
-        (Self { work: Some(work), outcome: None, reply }, answer)
+        (Self { work: Some(work), publish, outcome: None, reply }, answer)
     }
 }
 
-impl<F, T> Request for Pending<F, T>
+impl<F, P, T> Request for Pending<F, P, T>
 where
     F: FnOnce(&Connection) -> Result<T> + Send,
+    P: FnOnce(&T) + Send,
     T: Send,
 {
     fn run(&mut self, conn: &Connection) -> Result<(), Code> {
@@ -59,9 +61,16 @@ where
     }
 
     fn answer(self: Box<Self>, undone: Option<&Undone>) {
+        let publish = self.publish;
         let outcome = match (self.outcome, undone) {
             (Some(Err(error)), _) => Err(error),
-            (Some(Ok(value)), None) => Ok(value),
+            (Some(Ok(value)), None) => {
+                // What is on the disk stays there, whatever becomes of telling it.
+                if let Err(error) = guarded(|| Ok(publish(&value))) {
+                    tracing::error!(%error, "a change was committed and not published");
+                }
+                Ok(value)
+            }
             (_, Some(undone)) => Err(undone.to_error()),
             (None, None) => Err(Error::internal("a request was answered before it ran")),
         };

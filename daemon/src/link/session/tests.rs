@@ -66,7 +66,21 @@ impl<A, B: Sink<Outbound>> Sink<Outbound> for Pair<A, B> {
 }
 
 fn introduction() -> Introduction {
-    Introduction { instance: None, config: serde_json::json!({}), beat: Duration::from_secs(5) }
+    let config = serde_json::json!({});
+    Introduction { instance: None, name: None, model: None, config, beat: Duration::from_secs(5) }
+}
+
+/// Nobody listens: these agents have no instance.
+struct Deaf;
+
+#[async_trait::async_trait]
+impl Ears for Deaf {
+    fn joined(&self, _: &Speaker) {}
+    fn left(&self, _: &Speaker) {}
+    fn event(&self, _: &Speaker, _: &str, _: Value) {}
+    async fn request(&self, _: &Speaker, method: &str, _: Value) -> crate::error::Result<Value> {
+        Err(unknown(method).into())
+    }
 }
 
 fn hello(nonce: &str) -> Inbound {
@@ -83,7 +97,7 @@ async fn outcome(first: Inbound) -> Vec<Outbound> {
     let (say, mut told, socket) = wire();
     say.send(first).await.unwrap();
     drop(say);
-    run(&links, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
+    run(&links, &Deaf, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
     let mut out = Vec::new();
     while let Ok(frame) = told.try_recv() {
         out.push(frame);
@@ -110,7 +124,7 @@ async fn whatever_is_not_a_right_hello_is_closed() {
         Inbound::Text("{".to_owned()),
         beat(),
         Inbound::Pong,
-        Inbound::Unfit("binary"),
+        Inbound::Unfit(1003, "binary"),
         word(MAX_WORD + 1),
         Inbound::Text(Frame::request("1", "memory.get", serde_json::Value::Null).to_text()),
     ] {
@@ -125,7 +139,7 @@ async fn an_agent_that_says_nothing_is_closed_in_time() {
     let (links, slot) = (Links::new(Marks::new()), SlotId::mint());
     let (_say, mut told, socket) = wire();
     let begun = tokio::time::Instant::now();
-    run(&links, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
+    run(&links, &Deaf, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
     assert_eq!(begun.elapsed(), HELLO_TIMEOUT);
     assert!(matches!(told.try_recv(), Ok(Outbound::Close(CLOSE_NO_HELLO, _))));
 }
@@ -137,7 +151,7 @@ async fn the_first_beat_wakes_and_silence_is_measured() {
     let (say, _told, socket) = wire();
     let nonce = Secret::new("right".to_owned());
     let told = introduction();
-    let session = run(&links, &slot, &nonce, &told, socket);
+    let session = run(&links, &Deaf, &slot, &nonce, &told, socket);
     let story = async {
         say.send(hello("right")).await.unwrap();
         say.send(beat()).await.unwrap();
@@ -174,7 +188,8 @@ async fn the_newest_connection_of_a_slot_counts() {
         assert!(links.state(&slot).is_some());
         drop(say_new);
     };
-    future::join3(run(&links, &slot, &nonce, &told, old), run(&links, &slot, &nonce, &told, new), story).await;
+    future::join3(run(&links, &Deaf, &slot, &nonce, &told, old), run(&links, &Deaf, &slot, &nonce, &told, new), story)
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +200,7 @@ async fn an_agent_that_does_not_read_is_closed_in_time() {
     let ask = Inbound::Text(Frame::request("2", "memory.get", serde_json::Value::Null).to_text());
     say.send(ask).await.unwrap();
     let begun = tokio::time::Instant::now();
-    run(&links, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
+    run(&links, &Deaf, &slot, &Secret::new("right".to_owned()), &introduction(), socket).await;
     assert_eq!(begun.elapsed(), SEND_TIMEOUT + CLOSE_TIMEOUT);
     assert_eq!(links.dropped(), (0, 1));
     assert!(links.state(&slot).is_none());
@@ -211,7 +226,7 @@ async fn a_session_that_is_replaced_or_closed_ends_though_its_agent_does_not_rea
             tokio::time::Instant::now()
         };
         let session = async {
-            run(&links, &slot, &nonce, &told, old).await;
+            run(&links, &Deaf, &slot, &nonce, &told, old).await;
             tokio::time::Instant::now()
         };
         let (ended, ordered) = future::join(session, story).await;
@@ -227,6 +242,7 @@ fn hello_of(runtime: &str) -> Hello {
         runtime: runtime.to_owned(),
         version: "1".to_owned(),
         capabilities: Vec::new(),
+        boot: None,
     }
 }
 
