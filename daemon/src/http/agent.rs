@@ -136,7 +136,7 @@ async fn talk(context: Arc<Context>, ears: Arc<dyn Ears>, slot: SlotId, socket: 
 /// The socket in the link's words.
 fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Error = axum::Error> + Unpin + Send {
     socket
-        .map(|message| socket::read(message))
+        .map(socket::read)
         .take_while(|read| future::ready(!matches!(read, Read::End)))
         .map(|read| match read {
             Read::Text(text) => Inbound::Text(text.as_str().to_owned()),

@@ -157,19 +157,19 @@ impl Links {
         let table = self.table();
         let Some(connection) = table.connections.get(slot) else { return false };
         let sent = connection.outgoing.try_send(Outbound::Text(frame.to_text()));
-        self.sent(table, slot, sent)
+        self.sent(table, slot, sent.err())
     }
 
     fn sent(
         &self,
         mut table: MutexGuard<'_, Table>,
         slot: &SlotId,
-        sent: Result<(), mpsc::error::TrySendError<Outbound>>,
+        refused: Option<mpsc::error::TrySendError<Outbound>>,
     ) -> bool {
-        match sent {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
-            Err(mpsc::error::TrySendError::Full(_)) => {
+        match refused {
+            None => true,
+            Some(mpsc::error::TrySendError::Closed(_)) => false,
+            Some(mpsc::error::TrySendError::Full(_)) => {
                 table.slow += 1;
                 table.connections.remove(slot);
                 drop(table);
@@ -214,7 +214,7 @@ impl Links {
         connection.asked.insert(request, reply);
         let frame = Frame::request(&request_id(request), method, params);
         let sent = connection.outgoing.try_send(Outbound::Text(frame.to_text()));
-        self.sent(table, slot, sent).then_some(answer)
+        self.sent(table, slot, sent.err()).then_some(answer)
     }
 
     /// Hands an agent's answer to whoever asked. An answer that nobody waits for is dropped.

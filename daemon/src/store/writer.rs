@@ -66,7 +66,10 @@ where
             (Some(Err(error)), _) => Err(error),
             (Some(Ok(value)), None) => {
                 // What is on the disk stays there, whatever becomes of telling it.
-                if let Err(error) = guarded(|| Ok(publish(&value))) {
+                if let Err(error) = guarded(|| {
+                    publish(&value);
+                    Ok(())
+                }) {
                     tracing::error!(%error, "a change was committed and not published");
                 }
                 Ok(value)
