@@ -157,14 +157,14 @@ impl Links {
         let table = self.table();
         let Some(connection) = table.connections.get(slot) else { return false };
         let sent = connection.outgoing.try_send(Outbound::Text(frame.to_text()));
-        self.sent(table, slot, sent.err())
+        self.sent(table, slot, sent.as_ref().err())
     }
 
     fn sent(
         &self,
         mut table: MutexGuard<'_, Table>,
         slot: &SlotId,
-        refused: Option<mpsc::error::TrySendError<Outbound>>,
+        refused: Option<&mpsc::error::TrySendError<Outbound>>,
     ) -> bool {
         match refused {
             None => true,
@@ -214,7 +214,7 @@ impl Links {
         connection.asked.insert(request, reply);
         let frame = Frame::request(&request_id(request), method, params);
         let sent = connection.outgoing.try_send(Outbound::Text(frame.to_text()));
-        self.sent(table, slot, sent.err()).then_some(answer)
+        self.sent(table, slot, sent.as_ref().err()).then_some(answer)
     }
 
     /// Hands an agent's answer to whoever asked. An answer that nobody waits for is dropped.
