@@ -16,7 +16,7 @@ use crate::engine::presence::Presence;
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::http;
-use crate::identity::{Admission, DaemonKey, DaemonLock};
+use crate::identity::{Admission, DaemonKey, DaemonLock, Leases};
 use crate::instance::{self, AgentImage, Audit, Context, Housekeeping, Instances, Pulse, SlotDirs};
 use crate::link::{Doors, Links};
 use crate::stats::{HostSampler, Sampling};
@@ -90,6 +90,7 @@ impl App {
         let key = tokio::task::spawn_blocking(move || DaemonKey::load_or_create(&key_file, may_create))
             .await
             .map_err(Error::internal)??;
+        instance::hash_tokens(&store, &key).await?;
         let mut warnings: Vec<String> = admission.warning().await?.into_iter().collect();
         let gid = admission.group_id().await?;
         prepare_runtime(&paths.runtime, gid)?;
@@ -108,6 +109,7 @@ impl App {
             links: Links::new(wakes.clone()),
             doors: Doors::new(door, tasks.clone(), stop.clone()),
             key,
+            leases: Leases::default(),
             daemon_id,
             config: live.clone(),
             dirs: SlotDirs::new(&state_dir),
