@@ -328,8 +328,10 @@ impl Lanes {
             return Some(effects);
         }
         let waits = |lane: &Lane| lane.waiting.iter().position(|(_, waiting)| waiting == turn);
-        let (conversation, lane, place) =
-            self.lanes.iter_mut().find_map(|(conversation, lane)| waits(lane).map(|place| (conversation, lane, place)))?;
+        let (conversation, lane, place) = self
+            .lanes
+            .iter_mut()
+            .find_map(|(conversation, lane)| waits(lane).map(|place| (conversation, lane, place)))?;
         lane.waiting.remove(place);
         Some(Vec::from([Effect::End(End {
             turn: turn.clone(),
@@ -414,7 +416,8 @@ impl Lanes {
         while active < MAX_ACTIVE {
             let free = self.lanes.values_mut().filter(|lane| lane.active.is_none() && !lane.waiting.is_empty());
             let next = free.min_by_key(|lane| lane.waiting.front().map(|(number, _)| *number));
-            let Some((lane, (_, turn))) = next.and_then(|lane| lane.waiting.pop_front().map(|turn| (lane, turn))) else {
+            let Some((lane, (_, turn))) = next.and_then(|lane| lane.waiting.pop_front().map(|turn| (lane, turn)))
+            else {
                 break;
             };
             let next = Active {

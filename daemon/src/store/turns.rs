@@ -95,6 +95,18 @@ pub fn open(conn: &Connection) -> Result<Vec<Turn>> {
     many(conn.prepare_cached(&format!("{SELECT} WHERE ended_at IS NULL ORDER BY rowid"))?, [], from_row)
 }
 
+/// Deleted agents that have turns which have not ended.
+///
+/// # Errors
+/// Storage errors.
+pub fn orphaned(conn: &Connection) -> Result<Vec<InstanceId>> {
+    let find = conn.prepare_cached(
+        "SELECT DISTINCT i.id FROM turns t JOIN instances i ON i.id = t.instance
+         WHERE t.ended_at IS NULL AND i.deleted_at IS NOT NULL",
+    )?;
+    many(find, [], |row| Columns::of(row).word("instance"))
+}
+
 /// The turns of an agent that have not ended.
 ///
 /// # Errors
