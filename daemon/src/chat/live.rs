@@ -190,6 +190,7 @@ impl Live {
             Effect::Shown { turn } => self.spawn(async move {
                 let shown = turn.clone();
                 note(&turn, live.0.store.write(move |conn| turns::show(conn, &shown)).await);
+                fault::point("chat", "show", "after");
             }),
             Effect::Delta { turn, conversation, index, text, snapshot } => {
                 if self.0.hub.is_heard(&agent) {

@@ -36,6 +36,18 @@ use crate::identity::Actor;
 use crate::store::turns;
 use live::Live;
 
+/// The points at which a test build can end the daemon in the middle of a turn.
+pub const FAULT_POINTS: [&str; 8] = [
+    "chat.send.before",
+    "chat.send.after",
+    "chat.offer.before",
+    "chat.offer.after",
+    "chat.take.after",
+    "chat.show.after",
+    "chat.end.before",
+    "chat.end.after",
+];
+
 /// The conversations of all agents.
 #[derive(Clone)]
 pub struct Chat {
