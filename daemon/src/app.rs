@@ -15,10 +15,12 @@ use crate::engine::docker::{Docker, Timeouts};
 use crate::engine::presence::Presence;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::http;
 use crate::identity::{Admission, DaemonKey, DaemonLock};
 use crate::instance::{self, AgentImage, Audit, Context, Housekeeping, Instances, Pulse, SlotDirs};
 use crate::link::{Doors, Links};
+use crate::memory::Memory;
 use crate::stats::{HostSampler, Sampling};
 use crate::store::{Store, StoreOptions, dirs, instances, slots};
 use crate::task::{Activator, Driver, Marks};
@@ -129,6 +131,8 @@ impl App {
         };
         let state = http::State {
             instances: Instances::new(Arc::clone(&context), stop.clone()),
+            memory: Memory::new(store.clone()),
+            gateway: Gateway::new(store.clone(), live.clone()),
             daemon: Arc::new(daemon),
             config: live,
         };
@@ -164,11 +168,13 @@ impl App {
             idle_timeout: config.limits.idle_timeout,
         };
         let host = state.daemon.host.clone();
+        let gateway = state.gateway.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(
             Arc::clone(&context),
             Arc::new(Chat::default()),
+            gateway,
             accepted,
             http::Bounds { connections: config.limits.agent_connections, ..bounds },
             tasks.clone(),

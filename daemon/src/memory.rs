@@ -134,8 +134,9 @@ impl Memory {
     /// As [`Memory::write`]; `limit_reached` for too many at once.
     pub async fn write_all(&self, instance: &InstanceId, values: &Value) -> Result<usize> {
         let Value::Object(values) = values else {
-            return Err(Error::invalid("memory", "without `key` it is an object of keys and values")
-                .hint("for example {\"memory\": {\"colour\": \"green\"}}, or {\"key\": \"colour\", \"memory\": \"green\"}"));
+            return Err(Error::invalid("memory", "without `key` it is an object of keys and values").hint(
+                "for example {\"memory\": {\"colour\": \"green\"}}, or {\"key\": \"colour\", \"memory\": \"green\"}",
+            ));
         };
         if values.len() > MAX_MEMORY_BULK {
             let message = format!("{} keys at once; {MAX_MEMORY_BULK} are allowed", values.len());

@@ -238,13 +238,22 @@ fn providers_have_one_place_for_their_key() {
 
 #[test]
 fn bounds_of_model_calls_have_ranges() {
-    for good in
-        ["parallel = 1", "parallel = 1024", "max_response = \"1 KiB\"", "idle_timeout = \"1ms\"", "max_duration = \"24h\""]
-    {
+    for good in [
+        "parallel = 1",
+        "parallel = 1024",
+        "max_response = \"1 KiB\"",
+        "idle_timeout = \"1ms\"",
+        "max_duration = \"24h\"",
+    ] {
         assert_eq!(mistakes(&format!("[models]\n{good}")), [""; 0], "{good}");
     }
-    for bad in ["parallel = 0", "parallel = 1025", "max_response = 1023", "first_byte_timeout = \"0s\"", "max_duration = \"25h\""]
-    {
+    for bad in [
+        "parallel = 0",
+        "parallel = 1025",
+        "max_response = 1023",
+        "first_byte_timeout = \"0s\"",
+        "max_duration = \"25h\"",
+    ] {
         assert!(mistake(&format!("[models]\n{bad}")).contains("out of range"), "{bad}");
     }
 }

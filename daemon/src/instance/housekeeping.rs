@@ -57,7 +57,9 @@ impl Task for Housekeeping {
         let ended = trim(context, operations::trim, events_before).await?;
         let calls = trim(context, model_calls::trim, events_before).await?;
         remove_superseded_images(context).await;
-        Ok(format!("{purged} deleted agents, {keys} idempotency keys, {old} events, {ended} operations, {calls} model calls"))
+        Ok(format!(
+            "{purged} deleted agents, {keys} idempotency keys, {old} events, {ended} operations, {calls} model calls"
+        ))
     }
 }
 

@@ -6,9 +6,11 @@ use agentbot_wire::{
     AgentEntry, ContainerView, InstanceHealth, InstanceId, InstanceView, Phase, Plan, ProvisionedAgent,
 };
 
+use super::accept::denied;
 use super::admission::cores;
 use super::requests::Instances;
-use crate::error::Result;
+use super::state::Denied;
+use crate::error::{Error, Result};
 use crate::identity::Actor;
 use crate::store::instances::{self, Instance};
 use crate::store::operations;
@@ -51,6 +53,8 @@ pub fn provisioned(instance: &Instance) -> ProvisionedAgent {
     }
 }
 
+/// Agents that are named as choices.
+const CHOICES: usize = 20;
 /// Lines of a crash that are shown.
 const LINES: usize = 5;
 /// Bytes of them.
@@ -80,6 +84,44 @@ impl Instances {
         let tenant = actor.tenant();
         let found = self.context().store.read(move |conn| summaries::list(conn, &tenant, deleted)).await?;
         Ok(found.into_iter().map(entry).collect())
+    }
+
+    /// The living agent that is meant: the named one, or without a name the only one that the actor has.
+    ///
+    /// # Errors
+    /// `not_found`, also for a deleted agent; `invalid` with the choices when none is named and there is not just one.
+    pub async fn meant(&self, actor: &Actor, agent: Option<&str>) -> Result<Instance> {
+        let own = match actor {
+            Actor::Gateway { instance, .. } | Actor::Agent { instance, .. } => Some(instance.to_string()),
+            Actor::Operator { .. } | Actor::System => None,
+        };
+        let meant = match agent.or(own.as_deref()) {
+            Some(agent) => self.find(actor, agent).await?,
+            None => self.find(actor, &self.sole(actor).await?).await?,
+        };
+        match own {
+            // Another's agent answers like one that there is not.
+            Some(own) if meant.id.as_str() != own => Err(instances::missing(agent.unwrap_or_default())),
+            _ if meant.desired.is_gone() => Err(denied(Denied::Deleted, &meant)),
+            _ => Ok(meant),
+        }
+    }
+
+    /// The id of the only living agent of an actor.
+    async fn sole(&self, actor: &Actor) -> Result<String> {
+        let tenant = actor.tenant();
+        let living = self.context().store.read(move |conn| summaries::list(conn, &tenant, false)).await?;
+        if let [only] = living.as_slice() {
+            return Ok(only.id.to_string());
+        }
+        let (message, hint) = if living.is_empty() {
+            ("there is no agent yet", "`agentbotctl provision NAME` makes one".to_owned())
+        } else {
+            let names: Vec<&str> = living.iter().take(CHOICES).map(|agent| agent.name.as_str()).collect();
+            let more = if living.len() > CHOICES { " and others" } else { "" };
+            ("which of your agents is meant?", format!("agentId is one of {}{more}", names.join(", ")))
+        };
+        Err(Error::invalid("agentId", message).hint(hint))
     }
 
     /// Everything that is known of an agent.

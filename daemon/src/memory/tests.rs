@@ -121,10 +121,8 @@ async fn an_answer_fits_a_frame_and_says_that_more_is_there() {
     }
     memory.write(&ids[0], "d", &json!("a small needle")).await.unwrap();
     let search = MemorySearch { query: "NEEDLE".to_owned(), limit: None };
-    let found = [
-        memory.get(&ids[0], &MemoryGet::default()).await.unwrap(),
-        memory.search(&ids[0], &search).await.unwrap(),
-    ];
+    let found =
+        [memory.get(&ids[0], &MemoryGet::default()).await.unwrap(), memory.search(&ids[0], &search).await.unwrap()];
     for found in found {
         assert!(found.more);
         assert_eq!(found.memory.keys().collect::<Vec<_>>(), ["a", "b", "d"]);
