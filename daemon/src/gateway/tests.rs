@@ -113,7 +113,8 @@ async fn an_answer_that_nobody_waits_for_is_a_row_too() {
 #[tokio::test]
 async fn an_agent_has_so_many_calls_at_once() {
     let (_dir, _store, gateway) = gateway(|config| config.models.parallel = 2);
-    let ask = || gateway.complete(asker(), &body("count to 9", true));
+    let question = body("count to 9", true);
+    let ask = || gateway.complete(asker(), &question);
     let ask_one = ask().await.unwrap();
     let ask_two = ask().await.unwrap();
     let error = ask().await.err().unwrap();
