@@ -170,6 +170,10 @@ impl Relay {
     fn look(&mut self, lines: Bytes) -> Bytes {
         self.tee.watch(&lines);
         self.call.usage = self.tee.usage;
+        if self.tee.failed {
+            // Errors quote keys in part.
+            return key::redact(&String::from_utf8_lossy(&lines), self.key.as_ref()).into();
+        }
         without(lines, self.key.as_ref())
     }
 

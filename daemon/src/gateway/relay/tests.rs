@@ -152,6 +152,16 @@ async fn a_key_that_comes_back_in_pieces_is_blotted_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_in_a_stream_shows_no_part_of_a_key_and_stays_json() {
+    let key = "sk-secret-key-0123456789";
+    let line = "data: {\"error\":{\"message\":\"Bad key:\\nsk-secret-key-01** (…23456789)\",\"code\":null}}\n\n";
+    let (out, error) = relayed(sent(&[FIRST, line], Duration::ZERO, true), Some(key)).await;
+    assert!(error.is_none() && !out.contains("sk-secre") && !out.contains("23456789"), "{out}");
+    let last: serde_json::Value = serde_json::from_str(out.trim_end().rsplit_once("data: ").unwrap().1).unwrap();
+    assert!(last["error"]["message"].as_str().unwrap().starts_with("Bad key:"), "{last}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn bytes_that_are_no_text_pass_as_they_are() {
     let (_dir, store) = a_store();
     let pieces = stream::iter([Ok(Bytes::from_static(b"data: \xff\xfe\n\n")), Ok(Bytes::from(DONE))]);
