@@ -202,8 +202,7 @@ async fn answer(stream: &mut TcpStream, heard: &Heard, elsewhere: &str) -> std::
         "complains" => {
             head(stream, "200 OK", EVENTS).await?;
             stream.write_all(delta("one ").as_bytes()).await?;
-            stream.write_all(format!("data: {}\n\n", complaint(&format!("overloaded {:.12}", key)))
-                .as_bytes()).await
+            stream.write_all(format!("data: {}\n\n", complaint(&format!("overloaded {:.12}", key))).as_bytes()).await
         }
         "leaks" => {
             head(stream, "200 OK", EVENTS).await?;
