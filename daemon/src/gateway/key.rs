@@ -26,7 +26,7 @@ const PART: usize = 8;
 pub(super) async fn read(provider: &str, from: &ApiKey) -> Result<Option<Secret<String>>> {
     let found = match from {
         ApiKey::Env(name) => std::env::var(name).map(Secret::new).map_err(|_| {
-            failed(provider, format!("the daemon's environment has no {name}"))
+            failed(provider, &format!("the daemon's environment has no {name}"))
                 .hint(format!("set {name} for the daemon and restart it, or name a file with api_key_file"))
         })?,
         ApiKey::File(path) if path == Path::new(NONE) => return Ok(None),
@@ -37,7 +37,7 @@ pub(super) async fn read(provider: &str, from: &ApiKey) -> Result<Option<Secret<
     };
     let key = Secret::new(found.expose().trim().to_owned());
     if key.expose().is_empty() || !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(failed(provider, "its key is empty or has characters that no key has".to_owned())
+        return Err(failed(provider, "its key is empty or has characters that no key has")
             .hint("the key stands alone, on one line; a server that wants none has api_key_file = \"/dev/null\""));
     }
     Ok(Some(key))
@@ -46,7 +46,7 @@ pub(super) async fn read(provider: &str, from: &ApiKey) -> Result<Option<Secret<
 fn of_file(provider: &str, path: &Path) -> Result<Secret<String>> {
     let shown = path.display();
     let refuse = |why: String| {
-        failed(provider, format!("its key file {shown} {why}"))
+        failed(provider, &format!("its key file {shown} {why}"))
             .hint("write the key there, alone, owned by root with mode 0600")
     };
     // Not to wait for whoever would write into a pipe.
@@ -67,7 +67,7 @@ fn of_file(provider: &str, path: &Path) -> Result<Secret<String>> {
     Ok(Secret::new(text))
 }
 
-fn failed(provider: &str, why: String) -> Error {
+fn failed(provider: &str, why: &str) -> Error {
     Error::new(Code::ModelFailed, format!("provider `{provider}` cannot be asked: {why}"))
 }
 
