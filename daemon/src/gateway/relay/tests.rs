@@ -158,7 +158,7 @@ async fn an_error_in_a_stream_shows_no_part_of_a_key_and_stays_json() {
     let (out, error) = relayed(sent(&[FIRST, line], Duration::ZERO, true), Some(key)).await;
     assert!(error.is_none() && !out.contains("sk-secre") && !out.contains("23456789"), "{out}");
     let last: serde_json::Value = serde_json::from_str(out.trim_end().rsplit_once("data: ").unwrap().1).unwrap();
-    assert!(last["error"]["message"].as_str().unwrap().starts_with("Bad key:"), "{last}");
+    assert!(last["error"]["message"].as_str().unwrap().starts_with("Bad "), "{last}");
 }
 
 #[tokio::test(start_paused = true)]
