@@ -87,6 +87,7 @@ mod tests {
     use std::net::TcpListener;
     use std::sync::Arc;
 
+    /// Made for these tests, together with a certificate for 127.0.0.1; its own key was thrown away.
     fn authority() -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(include_bytes!("samples/ca.pem")).unwrap()).unwrap();
