@@ -113,6 +113,38 @@ mod tests {
         assert!(again.found[0].config.starts_with("[models.providers.groq2]"), "the name is taken");
     }
 
+    /// A server on the loopback that answers everything with these bytes.
+    async fn server(answer: &'static str) -> (u16, tokio::task::JoinSet<()>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = [0; 1024];
+                let _ = stream.read(&mut head).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (port, running)
+    }
+
+    #[tokio::test]
+    async fn servers_of_models_are_told_from_other_servers() {
+        let models = "HTTP/1.1 200 OK\r\ncontent-length: 24\r\n\r\n{\"data\":[{\"id\":\"tiny\"}]}";
+        let (good, _good) = server(models).await;
+        let (other, _other) = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
+        let client = super::super::client::Lazy::default();
+        let client = client.get("http:").await.unwrap();
+        let ports = [(good, "ollama"), (other, "vllm"), (1, "jan")];
+        let found = discover(&Models::default(), client, &ports, |_| false).await;
+        assert_eq!(found.count, 1, "{found:?}");
+        assert_eq!(found.found[0].models, ["tiny"]);
+        assert_eq!((found.found[0].source.as_str(), found.found[0].configured), ("loopback", false));
+        let loaded = crate::config::parse(Path::new("x"), &found.found[0].config).unwrap();
+        assert_eq!(loaded.config.models.providers["ollama"].base_url, format!("http://127.0.0.1:{good}/v1"));
+    }
+
     #[test]
     fn every_offer_is_a_configuration() {
         let models = Models::default();

@@ -27,7 +27,6 @@ const FOREIGN: &[&str] = &[
     "headers",
     "organization",
     "proxy",
-    "timeout",
     "vertexproject",
     "vertexcredentials",
     "awssecretaccesskey",

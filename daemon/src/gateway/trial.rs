@@ -1,5 +1,7 @@
 //! Trying a model: one short question, and how long the answer takes.
 
+use std::time::Duration;
+
 use agentbot_wire::{Code, ModelTest, ModelTested, TenantId};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,6 +16,8 @@ use crate::error::{Error, Result};
 
 /// What is asked.
 const QUESTION: &str = "Say hello in one short sentence.";
+/// Time that it gets, whatever the configuration gives others.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The most that is told of the answer, in characters.
 const SHOWN: usize = 500;
 
@@ -45,8 +49,15 @@ impl Gateway {
     /// Asks a model something short. It costs what the provider takes for it.
     ///
     /// # Errors
-    /// As [`Gateway::complete`]; `model_failed` when it answers without a word.
+    /// As [`Gateway::complete`]; `model_failed` when it answers without a word; `timed_out` after a minute.
     pub async fn test(&self, tenant: TenantId, who: String, test: &ModelTest) -> Result<ModelTested> {
+        tokio::time::timeout(PATIENCE, self.try_out(tenant, who, test)).await.unwrap_or_else(|_| {
+            Err(Error::new(Code::TimedOut, format!("the model has not answered within {PATIENCE:?}"))
+                .hint("ask again: a model that had to be loaded first may be ready by then"))
+        })
+    }
+
+    async fn try_out(&self, tenant: TenantId, who: String, test: &ModelTest) -> Result<ModelTested> {
         let models = &self.inner.config.load().models;
         let word = test.model.clone().unwrap_or_default();
         let target = route(models, &word, &models.default)?;

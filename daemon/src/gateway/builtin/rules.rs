@@ -44,7 +44,9 @@ struct Part {
 /// A tool that the request offers.
 #[derive(Deserialize)]
 pub(super) struct Tool {
-    pub(super) function: Function,
+    /// Absent in kinds of tools that only some services have.
+    #[serde(default)]
+    pub(super) function: Option<Function>,
 }
 
 /// What a tool is.
@@ -89,7 +91,11 @@ impl Request {
     }
 
     fn offers(&self, tool: &str) -> bool {
-        self.tools.iter().any(|known| known.function.name == tool)
+        self.functions().any(|known| known.name == tool)
+    }
+
+    fn functions(&self) -> impl Iterator<Item = &Function> {
+        self.tools.iter().filter_map(|tool| tool.function.as_ref())
     }
 
     /// What the person said last, and what a tool has answered to it since.
@@ -121,7 +127,7 @@ pub(super) fn reply(request: &Request) -> Reply {
         Want::Help => say::help(),
         Want::Who => say::who(),
         Want::Thanks => say::thanks(),
-        Want::Tools => say::tools(&request.tools),
+        Want::Tools => say::tools(&request.functions().collect::<Vec<_>>()),
         Want::TooMuch => say::too_much(),
         _ => say::unknown(),
     })

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::rules::Tool;
+use super::rules::Function;
 use super::want::{MAX_COUNT, MAX_PAUSE, Want};
 
 /// The most of a tool's result that is repeated, in characters.
@@ -52,13 +52,13 @@ pub(super) fn lacking(tool: &str) -> String {
     format!("For that I need the tool `{tool}`, and I was not given it.")
 }
 
-pub(super) fn tools(tools: &[Tool]) -> String {
+pub(super) fn tools(tools: &[&Function]) -> String {
     if tools.is_empty() {
         return "I was not given any tools.".to_owned();
     }
-    let line = |tool: &Tool| match tool.function.description.as_deref().map(str::trim) {
-        Some(about) if !about.is_empty() => format!("- `{}`: {about}", tool.function.name),
-        _ => format!("- `{}`", tool.function.name),
+    let line = |tool: &&Function| match tool.description.as_deref().map(str::trim) {
+        Some(about) if !about.is_empty() => format!("- `{}`: {about}", tool.name),
+        _ => format!("- `{}`", tool.name),
     };
     format!("I was given these tools:\n{}", tools.iter().map(line).collect::<Vec<_>>().join("\n"))
 }

@@ -108,6 +108,13 @@ fn numbers_come_one_to_a_piece_with_their_pause() {
 }
 
 #[test]
+fn tools_of_other_kinds_are_passed_over() {
+    let messages = serde_json::from_value(user("tools")).unwrap();
+    let tools = serde_json::from_value(json!([{"type": "web_search"}])).unwrap();
+    assert_eq!(text(reply(&Request::new(messages, tools))), "I was not given any tools.");
+}
+
+#[test]
 fn its_tools_are_listed() {
     let answer = text(reply(&request(user("tools"), &["memory", "other"])));
     assert_eq!(answer, "I was given these tools:\n- `memory`: does it\n- `other`: does it");
