@@ -33,6 +33,12 @@ impl From<Errno> for Refused {
     }
 }
 
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -102,7 +102,7 @@ fn list(workspace: &Path, inside: &Inside) -> Result<Used, Refused> {
         }
     };
     let mut names = Vec::new();
-    for entry in Dir::from_fd(directory.try_clone().map_err(|_| Errno::EMFILE)?)?.iter().take(MAX_WALKED) {
+    for entry in Dir::from_fd(directory.try_clone()?)?.iter().take(MAX_WALKED) {
         let entry = entry?;
         let name = entry.file_name().to_owned();
         if !matches!(name.to_bytes(), b"." | b"..") && !name.to_bytes().starts_with(HIDDEN.as_bytes()) {
@@ -138,7 +138,7 @@ fn list(workspace: &Path, inside: &Inside) -> Result<Used, Refused> {
 fn open(parent: &OwnedFd, name: &CStr, flags: OFlag) -> Result<File, Refused> {
     let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = File::from(openat(parent, name, flags, Mode::from_bits_truncate(0o644))?);
-    let about = file.metadata().map_err(errno)?;
+    let about = file.metadata()?;
     match about.is_file() {
         true => Ok(file),
         false if about.is_dir() => Err(Errno::EISDIR.into()),
@@ -146,18 +146,14 @@ fn open(parent: &OwnedFd, name: &CStr, flags: OFlag) -> Result<File, Refused> {
     }
 }
 
-fn errno(error: std::io::Error) -> Refused {
-    Refused::System(error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
-}
-
 fn read(workspace: &Path, inside: &Inside) -> Result<Used, Refused> {
     let (parent, name) = inside.parent(workspace, false)?;
     let file = open(&parent, name.ok_or(NO_FILE)?, OFlag::O_RDONLY)?;
-    let length = file.metadata().map_err(errno)?.size();
+    let length = file.metadata()?.size();
     let mut bytes = Vec::new();
     let limit = u64::try_from(MAX_READ).unwrap_or(u64::MAX);
     // One character more than is shown, so that a cut one is not taken for broken text.
-    file.take(limit.saturating_add(4)).read_to_end(&mut bytes).map_err(errno)?;
+    file.take(limit.saturating_add(4)).read_to_end(&mut bytes)?;
     let is_cut = bytes.len() > MAX_READ;
     let valid = match std::str::from_utf8(&bytes) {
         Ok(text) => text,
@@ -197,7 +193,7 @@ fn write(workspace: &Path, inside: &Inside, content: &str) -> Result<Used, Refus
         Mode::from_bits_truncate(0o644),
     )?)
     .write_all(content.as_bytes())
-    .map_err(errno)
+    .map_err(Refused::from)
     .and_then(|()| Ok(renameat(&parent, unborn.as_str(), &parent, name)?));
     if let Err(refused) = written {
         let _ = unlinkat(&parent, unborn.as_str(), UnlinkatFlags::NoRemoveDir);
@@ -209,11 +205,11 @@ fn write(workspace: &Path, inside: &Inside, content: &str) -> Result<Used, Refus
 fn append(workspace: &Path, inside: &Inside, content: &str) -> Result<Used, Refused> {
     let (parent, name) = inside.parent(workspace, true)?;
     let mut file = open(&parent, name.ok_or(NO_FILE)?, OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT)?;
-    let length = file.metadata().map_err(errno)?.size();
+    let length = file.metadata()?.size();
     if length.saturating_add(u64::try_from(content.len()).unwrap_or(u64::MAX)) > MAX_FILE {
         return Err(Refused::Path("the file would be longer than 16 MiB"));
     }
-    file.write_all(content.as_bytes()).map_err(errno)?;
+    file.write_all(content.as_bytes())?;
     Ok(done(content.len()))
 }
 

@@ -316,15 +316,8 @@ impl Desk {
     /// # Errors
     /// The daemon's; `timed_out` when it does not answer on a link that stays up.
     pub async fn ask<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, ApiError> {
-        let (reply, mut answer) = oneshot::channel();
         // Texts, numbers and JSON values: they always have a JSON value.
-        let params = serde_json::to_value(params).unwrap_or_default();
-        let mut state = self.state.borrow_mut();
-        state.asked += 1;
-        let number = state.asked;
-        let frame = Frame::request(&format!("{REQUEST}{number}"), method, params);
-        state.asks.insert(number, Ask { frame, reply, sent: false });
-        drop(state);
+        let (number, mut answer) = self.put(method, serde_json::to_value(params).unwrap_or_default());
         // A request that is given up in the middle is taken back.
         let _guard = Withdraw { desk: self, number };
         self.news.notify_one();
@@ -343,18 +336,32 @@ impl Desk {
         }
     }
 
+    fn put(&self, method: &str, params: Value) -> (u64, oneshot::Receiver<Reply>) {
+        let (reply, answer) = oneshot::channel();
+        let mut state = self.state.borrow_mut();
+        state.asked += 1;
+        let number = state.asked;
+        let frame = Frame::request(&format!("{REQUEST}{number}"), method, params);
+        state.asks.insert(number, Ask { frame, reply, sent: false });
+        (number, answer)
+    }
+
     // The end.
 
     /// No new turns from now on; returns when those under way have ended and were told.
     pub async fn finish(&self) {
+        self.last_orders();
+        while !self.is_idle() {
+            self.progress.notified().await;
+        }
+    }
+
+    fn last_orders(&self) {
         let mut state = self.state.borrow_mut();
         state.draining = true;
         state.ending = true;
         drop(state);
         self.news.notify_one();
-        while !self.is_idle() {
-            self.progress.notified().await;
-        }
     }
 
     fn is_idle(&self) -> bool {
