@@ -81,6 +81,54 @@ async fn a_stream_of_nonsense_or_of_nothing_fails() {
 }
 
 #[tokio::test]
+async fn a_stream_that_ends_without_saying_so_is_no_answer() {
+    let (message, _) = failing(json!({}), async |mut call| {
+        call.begin().await;
+        call.text("half an ans").await;
+        call.end().await;
+    })
+    .await;
+    assert!(message.contains("in the middle"), "{message}");
+}
+
+#[tokio::test]
+async fn either_sign_of_the_end_is_enough() {
+    for sign in ["data: [DONE]\n\n", "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}"] {
+        let mut stage = Stage::set(json!({})).await;
+        stage.begin(1, "hi").await;
+        let mut call = stage.door.call().await;
+        call.begin().await;
+        call.text("whole").await;
+        call.raw(sign).await;
+        call.end().await;
+        assert_eq!(stage.done().await, "whole");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_says_that_it_ends_is_asked_again_when_it_is_back() {
+    for in_stream in [false, true] {
+        let mut stage = Stage::set(json!({})).await;
+        stage.begin(1, "hi").await;
+        let mut call = stage.door.call().await;
+        let error = json!({"error": {"message": "the daemon ends", "code": "shutting_down"}});
+        if in_stream {
+            call.begin().await;
+            call.text("lost").await;
+            call.event(&error).await;
+        } else {
+            call.answer("503 Service Unavailable", &error.to_string()).await;
+        }
+        stage.link.stream.close(None).await.unwrap();
+        stage.relink().await;
+        let call = stage.door.call().await;
+        stage.run(1, "hi").await;
+        call.say("kept").await;
+        assert_eq!(stage.done().await, "kept");
+    }
+}
+
+#[tokio::test]
 async fn a_line_without_end_fails() {
     let (message, _) = failing(json!({}), async |mut call| {
         call.begin().await;

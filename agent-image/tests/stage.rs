@@ -84,6 +84,11 @@ impl Call {
     pub async fn finish(mut self, reason: &str) {
         self.event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})).await;
         self.raw("data: [DONE]\n\n").await;
+        self.end().await;
+    }
+
+    /// Ends the response.
+    pub async fn end(mut self) {
         self.write("0\r\n\r\n").await;
     }
 
@@ -151,6 +156,10 @@ impl Door {
                         peeked => break peeked.ok(),
                     }
                 };
+                if matches!(peeked, None | Some(0)) {
+                    // Whoever connected died before it said anything.
+                    continue;
+                }
                 if peeked == Some(4) && &first == b"POST" {
                     if let Some(read) = Call::read(stream).await {
                         let _ = call.send(read).await;

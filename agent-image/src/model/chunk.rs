@@ -163,6 +163,13 @@ pub fn reason(error: &Value) -> (String, Option<String>) {
     (message, text(inner, "hint").or_else(|| text(error, "hint")))
 }
 
+/// Whether an error says that the daemon ends: the question may be asked again when it is back.
+#[must_use]
+pub fn is_shutdown(error: &Value) -> bool {
+    let code = |value: &Value| value.get("code").and_then(Value::as_str) == Some("shutting_down");
+    code(error) || error.get("error").is_some_and(code)
+}
+
 /// One short line without control characters.
 #[must_use]
 pub fn clean(text: &str) -> String {
@@ -237,6 +244,16 @@ mod tests {
         assert_eq!(reason(&json!("\u{1b}[31mred")).0, "[31mred");
         assert_eq!(reason(&json!({"error": {}})).0, "no reason given");
         assert_eq!(reason(&json!({"message": "a".repeat(1000)})).0.len(), MAX_REASON);
+    }
+
+    #[test]
+    fn the_daemons_end_is_told_from_other_errors() {
+        for error in [json!({"code": "shutting_down"}), json!({"error": {"code": "shutting_down"}})] {
+            assert!(is_shutdown(&error), "{error}");
+        }
+        for error in [json!({"code": 503}), json!({"error": "shutting_down"}), json!(null), json!({"error": {}})] {
+            assert!(!is_shutdown(&error), "{error}");
+        }
     }
 
     #[test]

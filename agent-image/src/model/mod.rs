@@ -73,6 +73,8 @@ pub struct Answer {
     taken: usize,
     patience: Patience,
     over: bool,
+    /// Whether the end was said, not only reached.
+    complete: bool,
     _connection: JoinSet<()>,
 }
 
@@ -132,6 +134,7 @@ pub async fn ask(socket: &Path, nonce: &str, body: Vec<u8>, patience: Patience) 
         taken: 0,
         patience,
         over: false,
+        complete: false,
         _connection: connection,
     })
 }
@@ -148,6 +151,7 @@ async fn refused(response: Response<Incoming>, patience: Patience) -> Fault {
         }
     }
     let (said, hint) = match serde_json::from_slice(&text) {
+        Ok(error) if chunk::is_shutdown(&error) => return Fault::Broken("the daemon ends".to_owned()),
         Ok(error) => chunk::reason(&error),
         Err(_) => ("no reason given".to_owned(), None),
     };
@@ -173,6 +177,8 @@ impl Answer {
         loop {
             if let Some(event) = self.events.pop_front() {
                 if event == DONE {
+                    (self.over, self.complete) = (true, true);
+                    self.events.clear();
                     return Ok(None);
                 }
                 return read(&event).map(Some);
@@ -184,6 +190,12 @@ impl Answer {
         }
     }
 
+    /// Whether the stream said its end. A server that is stopped in the middle may end it as politely.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     async fn fetch(&mut self, first: bool) -> Result<(), Fault> {
         let limit = if first { self.patience.first } else { self.patience.idle };
         let frame = timeout(limit, self.body.frame()).await.map_err(|_| silent(limit))?;
@@ -192,6 +204,7 @@ impl Answer {
             return match &mut self.framing {
                 Framing::Stream(sse) => sse.finish(&mut self.events).map_err(|_| too_long()),
                 Framing::Whole(body) => {
+                    self.complete = true;
                     self.events.push_back(std::mem::take(body));
                     Ok(())
                 }
@@ -216,6 +229,7 @@ fn read(event: &[u8]) -> Result<Chunk, Fault> {
     let chunk: Chunk = serde_json::from_slice(event)
         .map_err(|_| Fault::model("its stream has an event that is not of OpenAI's shape"))?;
     match &chunk.error {
+        Some(error) if chunk::is_shutdown(error) => Err(Fault::Broken("the daemon ends".to_owned())),
         Some(error) if !error.is_null() => {
             let (cause, hint) = chunk::reason(error);
             Err(Fault::Model { cause, hint })

@@ -62,6 +62,17 @@ impl About {
         Self::new(self.name.clone(), self.model.clone(), config)
     }
 
+    /// The same agent after a change: what the payload has of `name`, `model` and `config` is new.
+    #[must_use]
+    pub fn with_change(&self, payload: &Value) -> Self {
+        let changed = match payload.get("config").filter(|config| config.is_object()) {
+            Some(config) => self.with_config(config),
+            None => self.clone(),
+        };
+        let text = |key: &str| payload.get(key).and_then(Value::as_str).map(str::to_owned);
+        Self { name: text("name").or(changed.name), model: text("model").or(changed.model), ..changed }
+    }
+
     /// What is missing or of the wrong kind is as if it were not there.
     fn new(name: Option<String>, model: Option<String>, config: &Value) -> Self {
         let text = |key: &str| config.get(key).and_then(Value::as_str).filter(|text| !text.trim().is_empty());
@@ -117,6 +128,15 @@ mod tests {
             assert_eq!(About::default().with_config(&config), About::default());
         }
         assert_eq!((About::default().max_turns, About::default().window), (8, 96_000));
+    }
+
+    #[test]
+    fn a_change_touches_only_what_it_names() {
+        let about = About::default().with_config(&json!({"max_turns": 3}));
+        let renamed = about.with_change(&json!({"name": "scout", "model": "a/b"}));
+        assert_eq!((renamed.name.as_deref(), renamed.max_turns), (Some("scout"), 3));
+        assert_eq!(renamed.model_name(), "the model a/b");
+        assert_eq!(renamed.with_change(&json!({"config": {}})).max_turns, 8);
     }
 
     #[test]

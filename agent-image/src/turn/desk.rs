@@ -2,7 +2,7 @@
 //! from here. Everything is bounded by the number of turns and by the longest answer; nothing waits.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use agentbot_wire::{ApiError, Code, Frame, ToolCall, TurnCancel, TurnId, TurnRun, Welcome};
@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::about::About;
+use super::asks::{Asks, Reply};
 use super::live::{Live, Outcome};
 
 /// Turns that are worked on at once.
@@ -23,8 +24,6 @@ const MAX_ENDED: usize = 16;
 const ASK_LIMIT: Duration = Duration::from_secs(20);
 /// A turn that the daemon does not ask for again within this time on a new connection is wanted by nobody.
 const FORSAKEN_AFTER: Duration = Duration::from_secs(60);
-/// What the ids of our requests begin with.
-const REQUEST: &str = "q";
 
 /// A turn to work on.
 #[derive(Debug)]
@@ -44,16 +43,6 @@ pub struct Line {
     pub up: bool,
 }
 
-type Reply = Result<Value, ApiError>;
-
-#[derive(Debug)]
-struct Ask {
-    frame: Frame,
-    reply: oneshot::Sender<Reply>,
-    /// Whether it went out on this link. Requests that did not are repeated on the next: all of them may be.
-    sent: bool,
-}
-
 #[derive(Debug)]
 struct State {
     about: About,
@@ -61,8 +50,7 @@ struct State {
     ended: VecDeque<(TurnId, Outcome)>,
     /// Outcomes to say again.
     again: Vec<(TurnId, Outcome)>,
-    asks: BTreeMap<u64, Ask>,
-    asked: u64,
+    asks: Asks,
     linked_at: Instant,
     /// The id of a drain that waits for its answer.
     drain: Option<String>,
@@ -94,8 +82,7 @@ impl Desk {
             live: Vec::new(),
             ended: VecDeque::new(),
             again: Vec::new(),
-            asks: BTreeMap::new(),
-            asked: 0,
+            asks: Asks::default(),
             linked_at: Instant::now(),
             drain: None,
             draining: false,
@@ -123,7 +110,7 @@ impl Desk {
     pub fn left(&self) {
         let mut state = self.state.borrow_mut();
         state.live.retain_mut(Live::detach);
-        state.asks.values_mut().for_each(|ask| ask.sent = false);
+        state.asks.lost();
         state.again.clear();
         state.drain = None;
         state.in_flight = false;
@@ -134,10 +121,8 @@ impl Desk {
 
     /// The agent's configuration was changed.
     pub fn changed(&self, payload: &Value) {
-        if let Some(config) = payload.get("config").filter(|config| config.is_object()) {
-            let mut state = self.state.borrow_mut();
-            state.about = state.about.with_config(config);
-        }
+        let mut state = self.state.borrow_mut();
+        state.about = state.about.with_change(payload);
     }
 
     /// The daemon asks for a turn. `Ok` says that the agent has it.
@@ -198,11 +183,7 @@ impl Desk {
 
     /// The daemon's answer to a request of ours; one that nobody waits for is dropped.
     pub fn answered(&self, id: &str, reply: Reply) {
-        let Some(number) = id.strip_prefix(REQUEST).and_then(|number| number.parse().ok()) else { return };
-        if let Some(ask) = self.state.borrow_mut().asks.remove(&number) {
-            // Whoever asked may have given up.
-            let _ = ask.reply.send(reply);
-        }
+        self.state.borrow_mut().asks.answered(id, reply);
     }
 
     /// Returns when there is something to send.
@@ -221,7 +202,7 @@ impl Desk {
 
     fn next_due(&self) -> Option<Instant> {
         let state = self.state.borrow();
-        if !state.again.is_empty() || state.asks.values().any(|ask| !ask.sent) || state.is_drained() {
+        if !state.again.is_empty() || state.asks.is_due() || state.is_drained() {
             return Some(Instant::now());
         }
         state.live.iter().filter_map(Live::due).min()
@@ -231,10 +212,7 @@ impl Desk {
     pub fn take(&self, frames: &mut Vec<Frame>) {
         let now = Instant::now();
         let mut state = self.state.borrow_mut();
-        for ask in state.asks.values_mut().filter(|ask| !ask.sent) {
-            ask.sent = true;
-            frames.push(ask.frame.clone());
-        }
+        state.asks.take(frames);
         frames.extend(state.again.drain(..).map(|(turn, outcome)| outcome.frame(&turn)));
         state.live.retain_mut(|live| !live.take(now, frames));
         if state.is_drained()
@@ -317,7 +295,8 @@ impl Desk {
     /// The daemon's; `timed_out` when it does not answer on a link that stays up.
     pub async fn ask<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, ApiError> {
         // Texts, numbers and JSON values: they always have a JSON value.
-        let (number, mut answer) = self.put(method, serde_json::to_value(params).unwrap_or_default());
+        let (number, mut answer) =
+            self.state.borrow_mut().asks.put(method, serde_json::to_value(params).unwrap_or_default());
         // A request that is given up in the middle is taken back.
         let _guard = Withdraw { desk: self, number };
         self.news.notify_one();
@@ -334,16 +313,6 @@ impl Desk {
                 }
             }
         }
-    }
-
-    fn put(&self, method: &str, params: Value) -> (u64, oneshot::Receiver<Reply>) {
-        let (reply, answer) = oneshot::channel();
-        let mut state = self.state.borrow_mut();
-        state.asked += 1;
-        let number = state.asked;
-        let frame = Frame::request(&format!("{REQUEST}{number}"), method, params);
-        state.asks.insert(number, Ask { frame, reply, sent: false });
-        (number, answer)
     }
 
     // The end.
@@ -392,7 +361,7 @@ struct Withdraw<'a> {
 
 impl Drop for Withdraw<'_> {
     fn drop(&mut self) {
-        self.desk.state.borrow_mut().asks.remove(&self.number);
+        self.desk.state.borrow_mut().asks.withdraw(self.number);
     }
 }
 

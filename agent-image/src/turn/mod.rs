@@ -1,6 +1,7 @@
 //! Turns: a message comes in, the model is asked, its tools are used, an answer goes out.
 
 mod about;
+mod asks;
 mod desk;
 mod history;
 mod live;

@@ -18,7 +18,7 @@ const MAX_RESULTS: usize = 256 * 1024;
 /// A connection that broke may be the daemon's end: so long until the link shows it.
 const GRACE: Duration = Duration::from_millis(500);
 /// Times that a question is asked again because the daemon was restarted.
-const MAX_RESTARTS: u32 = 5;
+const MAX_RESTARTS: u32 = 10;
 /// The longest id of a call that is told.
 const MAX_CALL_ID: usize = 64;
 
@@ -54,12 +54,18 @@ pub async fn answer(bench: &Bench<'_>, run: &TurnRun, shown: &Shown<'_>) -> Outc
         if said.calls.is_empty() || said.is_cut {
             return finished(bench, run, &about);
         }
+        if round == about.max_turns {
+            break;
+        }
         messages.push(prompt::said(&said.text, &said.calls));
         for call in &said.calls {
-            let Used { content, .. } = used(bench, run, shown, call).await;
-            let kept = &content[..content.floor_char_boundary(room)];
-            room -= kept.len();
-            messages.push(prompt::result(call, kept));
+            let Used { mut content, .. } = used(bench, run, shown, call).await;
+            if content.len() > room {
+                content.truncate(content.floor_char_boundary(room));
+                content.push_str("\n(cut: the tools of this turn have said too much)");
+            }
+            room = room.saturating_sub(content.len());
+            messages.push(prompt::result(call, &content));
         }
     }
     let message = format!("{} used tools in {} rounds and gave no answer", about.model_name(), about.max_turns);
@@ -149,8 +155,8 @@ async fn listen(
         }
     }
     said.calls = calls.whole();
-    if !is_ended && said.calls.is_empty() && said.text.is_empty() {
-        return Err(Fault::model("its stream ended without an answer"));
+    if !is_ended && !answer.is_complete() {
+        return Err(Fault::Broken("its stream ended in the middle".to_owned()));
     }
     Ok(said)
 }
