@@ -7,5 +7,6 @@ mod faults;
 mod link;
 mod pid1;
 mod stage;
+mod sweep;
 mod tools;
 mod turns;

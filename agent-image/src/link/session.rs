@@ -6,7 +6,7 @@ use agentbot_wire::{ApiError, Code, Frame, Welcome, method};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
@@ -77,16 +77,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
             None => self.log.info("connected, waiting for an instance"),
         }
         self.desk.joined(&welcome);
-        let mut beats = interval(protocol::beat_period(&welcome.policy));
+        let period = protocol::beat_period(&welcome.policy);
+        let mut beats = interval_at(Instant::now() + period, period);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first beat is at once and before all else: with it the agent counts as running.
+        self.beat(config);
         loop {
+            self.desk.take(&mut self.frames);
+            if let Err(ended) = self.write().await {
+                return ended;
+            }
+            self.desk.flushed();
             tokio::select! {
-                // The first tick is at once. A flood of frames never holds a beat up, and what turns say, which is
-                // little at a time, goes before what is asked.
+                // A flood of frames never holds a beat up, and what turns say, which is little at a time, goes before
+                // what is asked.
                 biased;
                 _ = beats.tick() => {
                     self.desk.forsake();
-                    self.frames.push(protocol::beat(config.started.elapsed(), self.desk.turns()));
+                    self.beat(config);
                 }
                 () = self.desk.due() => {}
                 frame = hear(&mut self.stream, self.log, &mut self.garbage) => match frame {
@@ -94,12 +102,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
                     Err(ended) => return ended,
                 },
             }
-            self.desk.take(&mut self.frames);
-            if let Err(ended) = self.write().await {
-                return ended;
-            }
-            self.desk.flushed();
         }
+    }
+
+    fn beat(&mut self, config: &LinkConfig) {
+        self.frames.push(protocol::beat(config.started.elapsed(), self.desk.turns()));
     }
 
     async fn greet(&mut self, nonce: String, boot: &str) -> Result<Welcome, Ended> {
@@ -216,7 +223,7 @@ mod tests {
     use agentbot_wire::{AgentPolicy, MAX_FRAME};
     use serde_json::json;
     use tokio::io::{DuplexStream, duplex};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     /// A daemon at the other end of a pipe in memory.
