@@ -8,8 +8,10 @@ mod client;
 mod complete;
 mod exit;
 mod follow;
+mod markdown;
 mod output;
 mod progress;
+mod talk;
 mod usage;
 mod verbs;
 

@@ -1,0 +1,3 @@
+//! Talking with an agent.
+
+pub mod safe;
