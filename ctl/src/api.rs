@@ -32,6 +32,12 @@ impl Api {
         Self { client, timeout }
     }
 
+    /// Where the daemon listens.
+    #[must_use]
+    pub fn socket(&self) -> &std::path::Path {
+        self.client.socket()
+    }
+
     /// The time that a command may wait.
     #[must_use]
     pub fn timeout(&self) -> Duration {
@@ -185,7 +191,8 @@ fn read<T: DeserializeOwned>(reply: &Reply) -> Result<T, Failure> {
 }
 
 /// The failure that an error answer tells of. Words this version does not know are kept; the status decides then.
-fn refusal(status: u16, body: &[u8]) -> Failure {
+#[must_use]
+pub fn refusal(status: u16, body: &[u8]) -> Failure {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return bad_shape(&format!("status {status} without a JSON body"));
     };

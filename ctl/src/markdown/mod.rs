@@ -8,7 +8,7 @@ mod writer;
 use pulldown_cmark::{Event, Options, Parser};
 
 pub use look::Look;
-pub use wrap::{chop, columns};
+pub use wrap::{Span, chop, columns, wrap};
 
 /// The narrowest width that is rendered for; a terminal that is narrower wraps by itself.
 pub const NARROWEST: usize = 20;
@@ -71,7 +71,10 @@ mod tests {
     #[test]
     fn colours_take_the_place_of_marks() {
         let text = render("# Title\n**strong** `code`", 40, Look::Colour).join("\n");
-        assert!(text.contains("\x1b[1m") && !text.contains('#') && !text.contains('`') && !text.contains('*'), "{text}");
+        assert!(
+            text.contains("\x1b[1m") && !text.contains('#') && !text.contains('`') && !text.contains('*'),
+            "{text}"
+        );
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), "Title\n\nstrong code");
     }
 

@@ -57,8 +57,11 @@ impl Table {
     fn grid(&self, widths: &[usize], look: Look) -> Vec<String> {
         let mut lines = Vec::new();
         for (index, row) in self.rows.iter().enumerate() {
-            let cells: Vec<_> =
-                widths.iter().enumerate().map(|(at, width)| row.get(at).map_or_else(Vec::new, |cell| wrap(cell, *width))).collect();
+            let cells: Vec<_> = widths
+                .iter()
+                .enumerate()
+                .map(|(at, width)| row.get(at).map_or_else(Vec::new, |cell| wrap(cell, *width)))
+                .collect();
             let height = cells.iter().map(Vec::len).max().unwrap_or_default().max(1);
             for below in 0..height {
                 let mut line = String::new();
@@ -76,7 +79,11 @@ impl Table {
                     };
                     line.push_str(&" ".repeat(left));
                     for span in spans {
-                        let style = if index == 0 { look::with(span.style, look::DIM.effects(anstyle::Effects::BOLD)) } else { span.style };
+                        let style = if index == 0 {
+                            look::with(span.style, look::DIM.effects(anstyle::Effects::BOLD))
+                        } else {
+                            span.style
+                        };
                         line.push_str(&look.paint(&span.text, style));
                     }
                     line.push_str(&" ".repeat(blank - left));
@@ -117,7 +124,8 @@ impl Table {
 mod tests {
     use crate::markdown::{Look, render};
 
-    const SOURCE: &str = "| Name | Count | Remark |\n|:--|--:|---|\n| apple | 3 | a red one |\n| kiwi | 12 | `green` and **soft** |\n";
+    const SOURCE: &str =
+        "| Name | Count | Remark |\n|:--|--:|---|\n| apple | 3 | a red one |\n| kiwi | 12 | `green` and **soft** |\n";
 
     #[test]
     fn columns_align_and_shrink_where_there_is_no_room() {

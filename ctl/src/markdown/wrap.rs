@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_word_of_several_styles_stays_together() {
-        let spans = [Span::new("aa bb", Style::new()), Span::new("cc", Style::new().bold()), Span::new(".", Style::new())];
+        let spans =
+            [Span::new("aa bb", Style::new()), Span::new("cc", Style::new().bold()), Span::new(".", Style::new())];
         let lines = wrap(&spans, 7);
         assert_eq!(lines.len(), 2);
         assert_eq!(columns_of(&lines[1]), 5);
