@@ -19,6 +19,15 @@ pub const CODE: Style = AnsiColor::Cyan.on_default();
 pub const TARGET: Style = AnsiColor::Blue.on_default().underline();
 
 impl Look {
+    /// What standard output wants.
+    #[must_use]
+    pub fn detect() -> Self {
+        match anstream::AutoStream::choice(&std::io::stdout()) {
+            anstream::ColorChoice::Never => Self::Plain,
+            _ => Self::Colour,
+        }
+    }
+
     /// The style of a heading.
     #[must_use]
     pub fn heading(self, level: usize) -> Style {

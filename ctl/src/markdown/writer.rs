@@ -10,6 +10,8 @@ use crate::talk::safe;
 
 const TAB: &str = "    ";
 const GUTTER: &str = "  │ ";
+/// The longest rule in columns.
+const RULE: usize = 72;
 
 /// What stands before the lines of a block: before its first, and before the others.
 #[derive(Debug)]
@@ -83,7 +85,7 @@ impl Writer {
             Event::SoftBreak | Event::HardBreak => self.text(" ", Style::new()),
             Event::Rule => {
                 self.open();
-                let rule = "─".repeat(self.room());
+                let rule = "─".repeat(self.room().min(RULE));
                 self.line(&self.look.paint(&rule, look::DIM));
                 self.gap = true;
             }

@@ -49,9 +49,9 @@ impl View for Piped {
         }
     }
 
-    fn end(&mut self) {
-        // The last message of the agent counts: one that was left unfinished is not given out as an answer.
-        if let Some(answer) = self.answer.take() {
+    fn end(&mut self, answered: bool) {
+        // What was left unfinished is not given out as an answer.
+        if let Some(answer) = self.answer.take().filter(|_| answered) {
             self.result = output::stdout(&format!("{}\n", answer.trim_end_matches('\n')));
         }
     }

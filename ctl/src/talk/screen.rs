@@ -23,10 +23,14 @@ impl Screen {
     /// The terminal on standard output.
     #[must_use]
     pub fn detect() -> Self {
-        let colour = anstream::AutoStream::choice(&std::io::stdout()) != anstream::ColorChoice::Never;
         let moves = std::env::var_os("TERM").is_some_and(|term| term != "dumb");
-        let look = if colour { Look::Colour } else { Look::Plain };
-        Self { out: Box::new(std::io::stdout()), look, moves, size: Box::new(size), painted: Vec::new() }
+        Self {
+            out: Box::new(std::io::stdout()),
+            look: Look::detect(),
+            moves,
+            size: Box::new(size),
+            painted: Vec::new(),
+        }
     }
 
     /// With colours or without.

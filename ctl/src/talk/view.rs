@@ -40,8 +40,8 @@ pub trait View {
     }
     /// Paints what has changed.
     fn tick(&mut self) {}
-    /// The turn is over; what is shown stays.
-    fn end(&mut self) {}
+    /// The turn is over, with its answer or without; what is shown stays.
+    fn end(&mut self, _answered: bool) {}
     /// What stood in the way of showing it.
     ///
     /// # Errors
@@ -228,7 +228,7 @@ impl View for Terminal {
         self.show(finished);
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, _answered: bool) {
         self.under_way = false;
         self.tools.clear();
         self.above(Vec::new());
