@@ -5,9 +5,11 @@
 mod asking;
 mod broken_daemon;
 mod changing;
+mod chat;
 mod core;
 mod interrupting;
 mod output;
 mod run;
+mod talking;
 mod twin;
 mod usage;
