@@ -58,6 +58,8 @@ pub struct Resume {
     agent: InstanceId,
     cursors: BTreeMap<ConversationId, u64>,
     newest: BTreeMap<ConversationId, u64>,
+    /// Where listening began.
+    began: BTreeMap<ConversationId, u64>,
     running: BTreeSet<TurnId>,
     pieces: BTreeMap<TurnId, Pieces>,
     followed: BTreeMap<TurnId, Followed>,
@@ -77,6 +79,7 @@ impl Resume {
             agent,
             cursors: BTreeMap::new(),
             newest: BTreeMap::new(),
+            began: BTreeMap::new(),
             running: BTreeSet::new(),
             pieces: BTreeMap::new(),
             followed: BTreeMap::new(),
@@ -104,6 +107,7 @@ impl Resume {
     pub fn subscribed(&mut self, answer: &ChatSubscribed) {
         if !std::mem::replace(&mut self.subscribed, true) {
             self.cursors.extend(answer.cursors.clone());
+            self.began.clone_from(&answer.cursors);
         }
         self.newest.clone_from(&answer.cursors);
         self.running = answer.turns.iter().map(|turn| turn.turn.clone()).collect();
@@ -113,10 +117,29 @@ impl Resume {
         self.settle();
     }
 
+    /// Whether a turn had begun and ended before listening began, as one does whose key was used before.
+    #[must_use]
+    pub fn missed(&self, sent: &ChatSent) -> bool {
+        let before = self.began.get(&sent.conversation).is_some_and(|began| (1..=*began).contains(&sent.seq));
+        before && !self.running.contains(&sent.turn) && !self.ends.contains_key(&sent.turn)
+    }
+
+    /// The messages that came after that of a missed turn: those of the turn, and its end.
+    #[must_use]
+    pub fn make_up(&mut self, sent: &ChatSent, after: Vec<Message>) -> Vec<Message> {
+        let ours = |message: &Message| message.turn.as_ref() == Some(&sent.turn) && message.sender != Sender::User;
+        let messages: Vec<_> = after.into_iter().filter(ours).collect();
+        let done = messages.last().map_or_else(|| self.unknown_end(sent.clone()), |last| end_of(last, &sent.turn));
+        self.followed.remove(&sent.turn);
+        if self.end(&sent.turn) {
+            self.due.push_back(done);
+        }
+        messages
+    }
+
     /// From now on the end of this turn is wanted.
     pub fn follow(&mut self, sent: &ChatSent) {
-        if let Some(done) = self.ends.get(&sent.turn).filter(|_| self.ended.contains(&sent.turn)) {
-            self.due.push_back(done.clone());
+        if self.ended.contains(&sent.turn) {
             return;
         }
         // Its end was among what was sent again, and nobody will tell it a second time.
@@ -158,16 +181,7 @@ impl Resume {
         self.resyncing = false;
         self.cursors.insert(message.conversation.clone(), message.seq);
         if let (Some(turn), false) = (&message.turn, message.sender == Sender::User) {
-            let status = if message.sender == Sender::Agent { TurnStatus::Done } else { TurnStatus::Failed };
-            let done = ChatDone {
-                agent: message.agent.clone(),
-                conversation: message.conversation.clone(),
-                turn: turn.clone(),
-                status,
-                message: message.id.clone(),
-                last_seq: message.seq,
-                error: None,
-            };
+            let done = end_of(&message, turn);
             remember(&mut self.ends, turn.clone(), done);
         }
         self.settle();
@@ -252,6 +266,19 @@ impl Resume {
     }
 }
 
+/// The end of a turn as the last message that it left tells it.
+fn end_of(message: &Message, turn: &TurnId) -> ChatDone {
+    ChatDone {
+        agent: message.agent.clone(),
+        conversation: message.conversation.clone(),
+        turn: turn.clone(),
+        status: if message.sender == Sender::Agent { TurnStatus::Done } else { TurnStatus::Failed },
+        message: message.id.clone(),
+        last_seq: message.seq,
+        error: None,
+    }
+}
+
 fn remember(ends: &mut BTreeMap<TurnId, ChatDone>, turn: TurnId, done: ChatDone) {
     ends.insert(turn, done);
     if ends.len() > REMEMBERED {
@@ -262,3 +289,7 @@ fn remember(ends: &mut BTreeMap<TurnId, ChatDone>, turn: TurnId, done: ChatDone)
 fn read<T: DeserializeOwned>(payload: &Value) -> Option<T> {
     T::deserialize(payload).ok()
 }
+
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod tests;

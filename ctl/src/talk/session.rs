@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agentbot_wire::{
     ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatSubscribed, ChatTurn, ConversationId, History, HistoryParams,
-    InstanceId, TurnId, TurnView, event, method,
+    InstanceId, MAX_HISTORY_PAGE, TurnId, TurnView, event, method,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,9 +52,11 @@ pub enum News {
     Event(Value, Spoken),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked {
     Subscribe,
+    /// What a turn left that had ended before listening began.
+    Missed(ChatSent),
     Send,
     Abort,
     Retry,
@@ -72,6 +74,7 @@ pub struct Session {
     asked: BTreeMap<String, Asked>,
     unanswered: Option<ChatSend>,
     aborting: Option<TurnId>,
+    missed: Option<ChatSent>,
     queue: VecDeque<News>,
     attempts: usize,
     retry_at: Instant,
@@ -92,6 +95,7 @@ impl Session {
             asked: BTreeMap::new(),
             unanswered: None,
             aborting: None,
+            missed: None,
             queue: VecDeque::new(),
             attempts: 0,
             retry_at: Instant::now(),
@@ -129,7 +133,7 @@ impl Session {
     /// Asks if there is a connection. A question whose loss matters is asked again by [`Self::reopened`].
     async fn ask(&mut self, what: Asked, method: &str, params: &impl Serialize) {
         let Some(link) = &mut self.link else {
-            self.unanswerable(what);
+            self.unanswerable(&what);
             return;
         };
         match link.ask(method, params).await {
@@ -137,13 +141,16 @@ impl Session {
                 self.asked.insert(id, what);
             }
             Err(failure) => {
-                self.unanswerable(what);
+                self.unanswerable(&what);
                 self.lose(&failure);
             }
         }
     }
 
-    fn unanswerable(&mut self, what: Asked) {
+    fn unanswerable(&mut self, what: &Asked) {
+        if let Asked::Missed(sent) = what {
+            self.missed = Some(sent.clone());
+        }
         if matches!(what, Asked::Retry | Asked::History) {
             let message = "agentbotd is away: that was not asked";
             self.queue.push_back(News::Refused(
@@ -219,12 +226,25 @@ impl Session {
         if let Some(turn) = self.aborting.clone() {
             self.ask(Asked::Abort, method::CHAT_ABORT, &ChatTurn { turn }).await;
         }
+        if let Some(sent) = self.missed.take() {
+            self.make_up(sent).await;
+        }
+    }
+
+    async fn make_up(&mut self, sent: ChatSent) {
+        let params = HistoryParams {
+            conversation: sent.conversation.clone(),
+            before_seq: None,
+            after_seq: Some(sent.seq),
+            limit: Some(MAX_HISTORY_PAGE),
+        };
+        self.ask(Asked::Missed(sent), method::CHAT_HISTORY, &params).await;
     }
 
     fn lose(&mut self, _why: &Failure) {
         self.link = None;
         let asked = std::mem::take(&mut self.asked);
-        asked.into_values().for_each(|what| self.unanswerable(what));
+        asked.into_values().for_each(|what| self.unanswerable(&what));
         if self.attempts == 0 && self.ready {
             self.queue.push_back(News::Away);
         }
@@ -251,7 +271,7 @@ impl Session {
                         self.aborting = None;
                         return Ok(());
                     }
-                    Asked::Subscribe | Asked::Retry | Asked::History => {}
+                    Asked::Subscribe | Asked::Retry | Asked::History | Asked::Missed(_) => {}
                 }
                 self.queue.push_back(News::Refused(failure));
                 return Ok(());
@@ -272,7 +292,10 @@ impl Session {
                 let sent: ChatSent = read(payload)?;
                 self.unanswered = None;
                 self.resume.follow(&sent);
-                self.queue.push_back(News::Sent(sent));
+                self.queue.push_back(News::Sent(sent.clone()));
+                if self.resume.missed(&sent) {
+                    self.make_up(sent).await;
+                }
             }
             Asked::Retry => {
                 let view = read(payload)?;
@@ -281,6 +304,13 @@ impl Session {
             Asked::History => {
                 let page = read(payload)?;
                 self.queue.push_back(News::Page(page));
+            }
+            Asked::Missed(sent) => {
+                let page: History = read(payload)?;
+                for message in self.resume.make_up(&sent, page.messages) {
+                    let frame = json!({"event": event::CHAT_MESSAGE, "seq": message.seq, "payload": message});
+                    self.queue.push_back(News::Event(frame, Spoken::Message(Box::new(message))));
+                }
             }
             Asked::Abort => self.aborting = None,
         }

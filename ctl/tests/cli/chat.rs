@@ -335,7 +335,11 @@ fn answer(state: &mut State, id: &str, method: &str, params: Value) -> Option<Ve
         }
         method::CHAT_HISTORY => {
             let params: HistoryParams = read(params);
-            let mine = chats.messages.iter().filter(|message| message.conversation == params.conversation);
+            let after = params.after_seq.unwrap_or_default();
+            let mine = chats
+                .messages
+                .iter()
+                .filter(|message| message.conversation == params.conversation && message.seq > after);
             let mut mine: Vec<_> =
                 mine.filter(|message| params.before_seq.is_none_or(|seq| message.seq < seq)).cloned().collect();
             let limit = params.limit.unwrap_or(50) as usize;
