@@ -24,8 +24,13 @@ impl Span {
 /// to fit does fit.
 #[must_use]
 pub fn columns(text: &str) -> usize {
-    let apart: usize = text.chars().map(|c| c.width().unwrap_or_default()).sum();
+    let apart: usize = text.chars().map(cost).sum();
     text.width().max(apart)
+}
+
+/// Columns of one character among others. The sign that turns a letter into a picture makes it wider.
+fn cost(c: char) -> usize {
+    if c == '\u{fe0f}' { 1 } else { c.width().unwrap_or_default() }
 }
 
 /// Columns of several spans.
@@ -61,7 +66,7 @@ pub fn chop(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for c in text.chars() {
-        let more = c.width().unwrap_or_default();
+        let more = cost(c);
         if used + more > width && used > 0 {
             lines.push(String::new());
             used = 0;
@@ -110,7 +115,7 @@ impl Lines {
         // Longer than a line, or writing without blanks: broken where the line is full.
         for span in word {
             for c in span.text.chars() {
-                let more = c.width().unwrap_or_default();
+                let more = cost(c);
                 if self.used + more > self.width && self.used > 0 {
                     self.end();
                 }

@@ -1,11 +1,15 @@
 //! The line that is typed: edited and remembered on a thread of its own, for reading a terminal blocks.
 
+use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
+use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
@@ -13,18 +17,22 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
-    Cmd, ColorMode, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler,
-    ExternalPrinter, Helper, KeyEvent, RepeatCount,
+    Cmd, ColorMode, ConditionalEventHandler, Config, Context, Editor, Event, EventContext, EventHandler, Helper,
+    KeyEvent, RepeatCount,
 };
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::time::timeout;
 
 use crate::exit::{Exit, Failure};
-use crate::markdown::Look;
+use crate::markdown::{self, Look};
 use crate::output::style;
 
 const PROMPT: &str = "› ";
 /// Entries that the history keeps.
 const HISTORY: usize = 2_000;
+
+/// How long the line may take to be put aside before it is asked for again.
+const ASIDE: Duration = Duration::from_millis(50);
 
 /// What the user did.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,6 +45,15 @@ pub enum Typed {
     Dropped,
     /// Ctrl-D.
     End,
+    /// Nothing: the line is put aside for something above it.
+    Aside,
+}
+
+/// What is being typed, and where in it the cursor is.
+#[derive(Debug, Default)]
+struct Line {
+    text: String,
+    at: usize,
 }
 
 /// Words that Tab completes at the beginning of a line.
@@ -44,11 +61,18 @@ pub type Words = Arc<Mutex<Vec<String>>>;
 
 /// The prompt.
 pub struct Prompt {
-    ask: SyncSender<()>,
+    ask: SyncSender<(String, String)>,
     typed: Receiver<Typed>,
-    printer: Box<dyn ExternalPrinter>,
-    /// The terminal as it was.
+    /// What was typed while something was said.
+    early: Option<Typed>,
+    /// The line is to be put aside.
+    aside: Arc<AtomicBool>,
+    line: Arc<Mutex<Line>>,
+    /// The thread that reads.
+    reads: Pthread,
+    /// The terminal as it was, and as wide.
     before: Termios,
+    columns: usize,
     asking: bool,
 }
 
@@ -72,7 +96,8 @@ impl Prompt {
             .build();
         let mut editor: Editor<Help, _> = Editor::with_config(config).map_err(|error| unusable(&error))?;
         let empty = Arc::new(AtomicBool::new(true));
-        editor.set_helper(Some(Help { words }));
+        let line = Arc::new(Mutex::new(Line::default()));
+        editor.set_helper(Some(Help { words, line: Arc::clone(&line) }));
         editor.bind_sequence(
             KeyEvent::ctrl('C'),
             EventHandler::Conditional(Box::new(CtrlC { empty: Arc::clone(&empty) })),
@@ -81,15 +106,19 @@ impl Prompt {
             // That there is none yet is no reason to complain.
             let _ = editor.load_history(path);
         }
-        let printer = Box::new(editor.create_external_printer().map_err(|error| unusable(&error))?);
-        let (ask, asked) = sync_channel::<()>(1);
+        let (tell, told) = sync_channel(1);
+        let aside = Arc::new(AtomicBool::new(false));
+        let put = Arc::clone(&aside);
+        let (ask, asked) = sync_channel::<(String, String)>(1);
         let (say, typed) = channel(1);
         let styled = look.paint(PROMPT, style::HINT.bold());
         std::thread::Builder::new()
             .name("prompt".to_owned())
             .spawn(move || {
-                while asked.recv().is_ok() {
-                    let typed = match editor.readline(&(PROMPT, styled.as_str())) {
+                let _ = tell.send(pthread_self());
+                while let Ok((left, right)) = asked.recv() {
+                    let read = editor.readline_with_initial(&(PROMPT, styled.as_str()), (&left, &right));
+                    let typed = match read {
                         Ok(line) => {
                             if !line.trim().is_empty()
                                 && editor.add_history_entry(line.as_str()).unwrap_or_default()
@@ -99,6 +128,7 @@ impl Prompt {
                             }
                             Typed::Line(joined(&line))
                         }
+                        Err(ReadlineError::Interrupted) if put.swap(false, Ordering::SeqCst) => Typed::Aside,
                         Err(ReadlineError::Interrupted) if empty.load(Ordering::SeqCst) => Typed::Nothing,
                         Err(ReadlineError::Interrupted) => Typed::Dropped,
                         Err(_) => Typed::End,
@@ -109,27 +139,76 @@ impl Prompt {
                 }
             })
             .map_err(|error| unusable(&error))?;
-        Ok(Self { ask, typed, printer, before, asking: false })
+        let reads = told.recv().map_err(|error| unusable(&error))?;
+        Ok(Self { ask, typed, early: None, aside, line, reads, before, columns: columns(), asking: false })
     }
 
     /// The next thing that is typed. It may be dropped while it waits: the line goes on.
     pub async fn next(&mut self) -> Typed {
+        if let Some(typed) = self.early.take() {
+            return typed;
+        }
         if !self.asking {
             self.restore();
-            if self.ask.send(()).is_err() {
+            let line = self.line.lock().map(|mut line| std::mem::take(&mut *line)).unwrap_or_default();
+            let (left, right) = line.text.split_at_checked(line.at).unwrap_or((&line.text, ""));
+            if self.ask.send((left.to_owned(), right.to_owned())).is_err() {
                 return Typed::End;
             }
             self.asking = true;
         }
         let typed = self.typed.recv().await.unwrap_or(Typed::End);
-        self.asking = false;
+        self.answered();
         typed
     }
 
+    /// What was typed is not typed again.
+    fn answered(&mut self) {
+        self.asking = false;
+        if let Ok(mut line) = self.line.lock() {
+            *line = Line::default();
+        }
+    }
+
     /// Adds lines above the line that is being typed.
-    pub fn say(&mut self, lines: &[String]) {
-        if !lines.is_empty() {
-            let _ = self.printer.print(format!("{}\n", lines.join("\n")));
+    ///
+    /// The editor has a printer of its own for this, but with it keys that arrive together, as those of a slow
+    /// connection do, lie unread until the next one. So its line is put aside and taken up again.
+    pub async fn say(&mut self, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        let mut text = lines.join("\n") + "\n";
+        if self.asking {
+            self.aside.store(true, Ordering::SeqCst);
+            let typed = loop {
+                let _ = pthread_kill(self.reads, Signal::SIGINT);
+                // A signal that comes while a key is looked at is not seen: it is sent again.
+                if let Ok(typed) = timeout(ASIDE, self.typed.recv()).await {
+                    break typed.unwrap_or(Typed::End);
+                }
+            };
+            self.aside.store(false, Ordering::SeqCst);
+            if typed == Typed::Aside {
+                self.asking = false;
+                let rows = self.line.lock().map(|line| row(&line.text, self.columns)).unwrap_or_default();
+                // The editor leaves its line for the next one.
+                text = format!("\x1b[{}A\r\x1b[J{text}", rows + 1);
+            } else {
+                self.answered();
+                self.early = Some(typed);
+            }
+        }
+        let mut out = std::io::stdout();
+        let _ = out.write_all(text.as_bytes());
+        let _ = out.flush();
+    }
+
+    /// Paints the line again where the terminal has another width now.
+    pub fn resized(&mut self) {
+        if std::mem::replace(&mut self.columns, columns()) != self.columns && self.asking {
+            // The system tells one thread only, and hardly ever the one that reads.
+            let _ = pthread_kill(self.reads, Signal::SIGWINCH);
         }
     }
 
@@ -151,9 +230,29 @@ impl Drop for Prompt {
         self.restore();
         if self.asking {
             // The thread still holds the line: the cursor leaves it, and pastes are plain again.
-            let _ = self.printer.print(String::new());
+            let mut out = std::io::stdout();
+            let _ = out.write_all(b"\x1b[?2004l\r\n");
+            let _ = out.flush();
         }
     }
+}
+
+fn columns() -> usize {
+    terminal_size::terminal_size_of(std::io::stdout()).map_or(80, |(columns, _)| usize::from(columns.0)).max(1)
+}
+
+/// The row in which a text behind the prompt ends.
+fn row(text: &str, columns: usize) -> usize {
+    let (mut row, mut column) = (0, markdown::columns(PROMPT));
+    for c in text.chars() {
+        let wide = if c == '\n' { 0 } else { markdown::columns(c.encode_utf8(&mut [0; 4])) };
+        if c == '\n' || column + wide > columns {
+            row += 1;
+            column = 0;
+        }
+        column += wide;
+    }
+    if column >= columns { row + 1 } else { row }
 }
 
 /// Lines whose end was escaped belong together.
@@ -174,12 +273,21 @@ impl ConditionalEventHandler for CtrlC {
 
 struct Help {
     words: Words,
+    line: Arc<Mutex<Line>>,
 }
 
 impl Helper for Help {}
 
 impl Hinter for Help {
     type Hint = String;
+
+    // Asked whenever the line has changed.
+    fn hint(&self, text: &str, at: usize, _: &Context<'_>) -> Option<String> {
+        if let Ok(mut line) = self.line.lock() {
+            *line = Line { text: text.to_owned(), at };
+        }
+        None
+    }
 }
 
 impl Highlighter for Help {}
@@ -207,6 +315,14 @@ impl Completer for Help {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_are_counted_as_the_terminal_wraps() {
+        for (text, rows) in [("", 0), ("1234567", 0), ("12345678", 1), ("123456789", 1), ("a\nb\n", 2), ("日本語日", 1)]
+        {
+            assert_eq!(row(text, 10), rows, "{text:?}");
+        }
+    }
 
     #[test]
     fn an_escaped_line_end_is_a_line_end() {

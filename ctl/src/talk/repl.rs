@@ -3,9 +3,12 @@
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use agentbot_wire::{ConversationView, HistoryParams, MAX_TOPIC, Phase, TurnId};
+use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::interval;
 
 use super::chat::{message, within_bounds};
 use super::prompt::{Prompt, Typed, Words};
@@ -21,6 +24,8 @@ use crate::output::{style, text};
 
 /// Messages that `/history` shows.
 const PAGE: u32 = 20;
+/// How often the prompt looks at the terminal's width.
+const RESIZED: Duration = Duration::from_millis(250);
 const COMMANDS: [(&str, &str); 6] = [
     ("/help", "what can be said here"),
     ("/history", "the last messages of this conversation"),
@@ -83,6 +88,7 @@ impl Repl<'_> {
         if !quiet {
             self.greet(here.as_ref());
         }
+        let mut looks = interval(RESIZED);
         loop {
             tokio::select! {
                 typed = self.prompt.next() => match typed {
@@ -93,6 +99,7 @@ impl Repl<'_> {
                         }
                     }
                     Typed::Dropped => self.leaving = false,
+                    Typed::Aside => {}
                     Typed::Nothing if self.leaving => return Ok(()),
                     Typed::Nothing => {
                         self.leaving = true;
@@ -106,8 +113,9 @@ impl Repl<'_> {
                 },
                 news = self.talk.session.next() => {
                     let lines = self.meanwhile(news?);
-                    self.prompt.say(&lines);
+                    self.prompt.say(&lines).await;
                 }
+                _ = looks.tick() => self.prompt.resized(),
             }
         }
     }
@@ -213,14 +221,22 @@ impl Repl<'_> {
 
     async fn ask(&mut self, question: &Question, interrupts: &mut Signal) {
         self.prompt.hide_keys();
+        // What was pressed before the question is not meant for its answer.
+        while interrupts.recv().now_or_never().is_some() {}
         self.view.say(vec![String::new()]);
         let end = self.talk.turn(&mut self.view, question, interrupts, None).await;
         match end {
             Ok(End::Answered) => {}
             Ok(End::Failed(failure)) if failure.hint.is_none() => self.view.fail(&failure.hint("/retry asks again")),
             Ok(End::Failed(failure)) | Err(failure) => self.view.fail(&failure),
-            Ok(End::Aborted(Some(_))) => self.dim("stopped; /retry asks again"),
-            Ok(End::Aborted(None)) => self.dim("stopped; the message may still arrive"),
+            Ok(End::Aborted(turn)) => {
+                let known = turn.is_some();
+                self.view.aside(if known {
+                    "stopped; /retry asks again"
+                } else {
+                    "stopped; the message may still arrive"
+                });
+            }
         }
         self.view.say(vec![String::new()]);
     }

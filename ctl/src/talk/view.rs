@@ -64,6 +64,8 @@ pub struct Terminal {
     under_way: bool,
     /// Something stands above, from which the next block keeps apart.
     after_lines: bool,
+    /// Words of the agent stand above.
+    after_words: bool,
 }
 
 impl Terminal {
@@ -81,6 +83,7 @@ impl Terminal {
             spin: 0,
             under_way: false,
             after_lines: false,
+            after_words: false,
         }
     }
 
@@ -107,23 +110,45 @@ impl Terminal {
         transcript(message, &self.agent, self.screen.width(), self.look())
     }
 
-    /// A failure with its hint.
+    /// A failure with its hint, below what was shown of the turn.
     pub fn fail(&mut self, failure: &Failure) {
-        let mut all =
-            format!("{}{:#} {}\n", style::BAD.render().to_string() + "✗", style::BAD, text::line(&failure.message));
+        let mut all = format!("{}✗{:#} {}\n", style::BAD, style::BAD, text::line(&failure.message));
         if let Some(hint) = &failure.hint {
             all.push_str(&advice("  ", hint));
         }
-        let all = if self.look() == Look::Plain { anstream::adapter::strip_str(&all).to_string() } else { all };
-        self.say(all.lines().map(str::to_owned).collect());
+        if self.look() == Look::Plain {
+            all = anstream::adapter::strip_str(&all).to_string();
+        }
+        self.below(all.lines().map(str::to_owned).collect());
+    }
+
+    /// A dim line below what was shown of the turn.
+    pub fn aside(&mut self, line: &str) {
+        let lines = self.dim(line);
+        self.below(lines);
+    }
+
+    fn below(&mut self, mut lines: Vec<String>) {
+        if std::mem::take(&mut self.after_words) {
+            lines.insert(0, String::new());
+        }
+        self.say(lines);
     }
 
     /// What is above is finished; the answer goes on below it.
     fn above(&mut self, mut lines: Vec<String>) {
         let (width, look) = (self.screen.width(), self.screen.look());
         let mut all = self.answer.rest(width, look);
-        if self.after_lines && !all.is_empty() {
-            all.insert(0, String::new());
+        if !all.is_empty() {
+            if self.after_lines && all.first().is_some_and(|line| !line.is_empty()) {
+                all.insert(0, String::new());
+            }
+            self.after_words = true;
+        }
+        if self.after_words && !lines.is_empty() {
+            // Words, then lines of ours: apart from each other, as the other way round.
+            all.push(String::new());
+            self.after_words = false;
         }
         all.append(&mut lines);
         self.after_lines = true;
@@ -134,6 +159,9 @@ impl Terminal {
     fn show(&mut self, finished: Vec<String>) {
         let (width, look) = (self.screen.width(), self.screen.look());
         let mut open = self.answer.growing(width, look);
+        if self.after_lines && !open.is_empty() && open.first().is_some_and(|line| !line.is_empty()) {
+            open.insert(0, String::new());
+        }
         if self.under_way && !self.quiet {
             let spin = look.paint(SPINNER.get(self.spin % SPINNER.len()).copied().unwrap_or_default(), style::HINT);
             let what = match (self.tools.last(), &self.waits) {
@@ -162,6 +190,7 @@ impl View for Terminal {
         self.since = Instant::now();
         self.under_way = true;
         self.after_lines = false;
+        self.after_words = false;
         self.show(Vec::new());
     }
 
@@ -222,8 +251,11 @@ impl View for Terminal {
         self.spin += 1;
         let (width, look) = (self.screen.width(), self.screen.look());
         let mut finished = self.answer.finished(width, look);
-        if !finished.is_empty() && std::mem::take(&mut self.after_lines) {
-            finished.insert(0, String::new());
+        if !finished.is_empty() {
+            self.after_words = true;
+            if std::mem::take(&mut self.after_lines) && finished.first().is_some_and(|line| !line.is_empty()) {
+                finished.insert(0, String::new());
+            }
         }
         self.show(finished);
     }
