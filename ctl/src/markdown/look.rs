@@ -61,6 +61,6 @@ impl Look {
 #[must_use]
 pub fn with(below: Style, above: Style) -> Style {
     let effects = below.get_effects() | above.get_effects();
-    let colour = above.get_fg_color().or(below.get_fg_color());
+    let colour = above.get_fg_color().or_else(|| below.get_fg_color());
     Style::new().fg_color(colour).effects(effects)
 }

@@ -79,7 +79,7 @@ impl Show {
         };
         if show.only.is_some() || arguments.follow {
             // Listening begins first, so that nothing falls between the page and what follows.
-            show.wait(|news| matches!(news, News::Ready(_)).then_some(())).await?;
+            show.wait(|news| matches!(news, News::Ready).then_some(())).await?;
         }
         let (messages, total) = match show.only.clone() {
             Some(conversation) => show.page(conversation, arguments.limit).await?,

@@ -34,15 +34,17 @@ pub enum Verb {
 #[must_use]
 pub fn run(api: &Api, format: Format, quiet: bool, verb: &Verb) -> Exit {
     let done =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_signals).and_then(|runtime| {
-            runtime.block_on(async {
-                let mut interrupts = signal(SignalKind::interrupt()).map_err(no_signals)?;
-                match verb {
-                    Verb::Chat(arguments) => chat::run(api, format, quiet, arguments, &mut interrupts).await,
-                    Verb::Messages(arguments) => messages::run(api, format, arguments, &mut interrupts).await,
-                }
-            })
-        });
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| unfit(&error)).and_then(
+            |runtime| {
+                runtime.block_on(async {
+                    let mut interrupts = signal(SignalKind::interrupt()).map_err(|error| unfit(&error))?;
+                    match verb {
+                        Verb::Chat(arguments) => chat::run(api, format, quiet, arguments, &mut interrupts).await,
+                        Verb::Messages(arguments) => messages::run(api, format, arguments, &mut interrupts).await,
+                    }
+                })
+            },
+        );
     match done {
         Ok(()) => Exit::Ok,
         Err(failure) => {
@@ -56,6 +58,6 @@ pub fn run(api: &Api, format: Format, quiet: bool, verb: &Verb) -> Exit {
     }
 }
 
-fn no_signals(error: std::io::Error) -> Failure {
+fn unfit(error: &std::io::Error) -> Failure {
     Failure::new(Exit::Failed, "internal", format!("this system gives neither threads nor signals: {error}"))
 }

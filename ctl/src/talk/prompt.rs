@@ -140,6 +140,10 @@ impl Prompt {
             })
             .map_err(|error| unusable(&error))?;
         let reads = told.recv().map_err(|error| unusable(&error))?;
+        // Between two lines keys are neither shown nor looked at, except Ctrl-C: the next line begins with them.
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON);
+        tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &quiet).map_err(|error| unusable(&error))?;
         Ok(Self { ask, typed, early: None, aside, line, reads, before, columns: columns(), asking: false })
     }
 
@@ -149,7 +153,6 @@ impl Prompt {
             return typed;
         }
         if !self.asking {
-            self.restore();
             let line = self.line.lock().map(|mut line| std::mem::take(&mut *line)).unwrap_or_default();
             let (left, right) = line.text.split_at_checked(line.at).unwrap_or((&line.text, ""));
             if self.ask.send((left.to_owned(), right.to_owned())).is_err() {
@@ -212,15 +215,8 @@ impl Prompt {
         }
     }
 
-    /// Keys that are pressed while an answer comes are kept for the next line, and not seen until then.
-    pub fn hide_keys(&self) {
-        let mut quiet = self.before.clone();
-        quiet.local_flags.remove(LocalFlags::ECHO);
-        let _ = tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &quiet);
-    }
-
     /// The terminal as it was.
-    pub fn restore(&self) {
+    fn restore(&self) {
         let _ = tcsetattr(std::io::stdin().as_fd(), SetArg::TCSANOW, &self.before);
     }
 }

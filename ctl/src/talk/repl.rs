@@ -78,7 +78,7 @@ impl Repl<'_> {
         // The first connection is made before anything is asked of the user.
         loop {
             tokio::select! {
-                news = self.talk.session.next() => if matches!(news?, News::Ready(_)) { break },
+                news = self.talk.session.next() => if matches!(news?, News::Ready) { break },
                 _ = interrupts.recv() => return Ok(()),
             }
         }
@@ -220,7 +220,6 @@ impl Repl<'_> {
     }
 
     async fn ask(&mut self, question: &Question, interrupts: &mut Signal) {
-        self.prompt.hide_keys();
         // What was pressed before the question is not meant for its answer.
         while interrupts.recv().now_or_never().is_some() {}
         self.view.say(vec![String::new()]);

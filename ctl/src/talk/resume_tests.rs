@@ -218,7 +218,8 @@ proptest! {
                     daemon.running.clear();
                     events.push((event::CHAT_DONE, daemon.done(&turn)));
                 }
-                let next: Vec<_> = if step < 4 { events.drain(..1).collect() } else if step == 4 { events.drain(..1).collect() } else { events.drain(..).collect() };
+                let next: Vec<_> =
+                    if step <= 4 { events.drain(..1).collect() } else { std::mem::take(&mut events) };
                 clock += 1;
                 if cuts.contains(&clock) {
                     // What was under way is lost; the next event finds a new connection.

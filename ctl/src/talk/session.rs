@@ -35,7 +35,7 @@ const PAUSES: [Duration; 7] = [
 #[derive(Debug)]
 pub enum News {
     /// Listening has begun.
-    Ready(ChatSubscribed),
+    Ready,
     /// The connection is gone; said once until it is back.
     Away,
     /// The connection is back.
@@ -63,6 +63,9 @@ enum Asked {
     History,
 }
 
+/// A connection that is being made.
+type Opening = Pin<Box<dyn Future<Output = Result<Link, Failure>>>>;
+
 /// A talk with one agent.
 pub struct Session {
     socket: PathBuf,
@@ -70,7 +73,7 @@ pub struct Session {
     only: Option<ConversationId>,
     resume: Resume,
     link: Option<Link>,
-    opening: Option<Pin<Box<dyn Future<Output = Result<Link, Failure>>>>>,
+    opening: Option<Opening>,
     asked: BTreeMap<String, Asked>,
     unanswered: Option<ChatSend>,
     aborting: Option<TurnId>,
@@ -282,7 +285,7 @@ impl Session {
                 let answer: ChatSubscribed = read(payload)?;
                 self.resume.subscribed(&answer);
                 if !std::mem::replace(&mut self.ready, true) {
-                    self.queue.push_back(News::Ready(answer));
+                    self.queue.push_back(News::Ready);
                 } else if self.attempts > 0 {
                     self.queue.push_back(News::Back);
                 }

@@ -195,7 +195,7 @@ impl Talk {
                     return Ok(Told::Ended(done));
                 }
             }
-            News::Ready(_) | News::Page(_) => {}
+            News::Ready | News::Page(_) => {}
         }
         Ok(Told::More)
     }

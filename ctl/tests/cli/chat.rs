@@ -293,7 +293,7 @@ fn answer(state: &mut State, id: &str, method: &str, params: Value) -> Option<Ve
             };
             one(Frame::answer(id, json!(connected)))
         }
-        method::CHAT_SUBSCRIBE => Some(subscribe(chats, id, read(params), &agent.id)),
+        method::CHAT_SUBSCRIBE => Some(subscribe(chats, id, &read(params), &agent.id)),
         method::CHAT_SEND => {
             let send: ChatSend = read(params);
             chats.sends.push(send.clone());
@@ -363,7 +363,7 @@ fn begin(state: &mut State, sent: &ChatSent, script: Vec<Act>) {
     state.begin(sent.turn.clone());
 }
 
-fn subscribe(chats: &mut Chats, id: &str, params: ChatSubscribe, agent: &agentbot_wire::InstanceId) -> Vec<Frame> {
+fn subscribe(chats: &mut Chats, id: &str, params: &ChatSubscribe, agent: &agentbot_wire::InstanceId) -> Vec<Frame> {
     chats.subscribes.push(params.clone());
     let wanted = |conversation: &ConversationId| params.conversation.as_ref().is_none_or(|only| only == conversation);
     let turns: Vec<_> =
