@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use agentbot_wire::{
-    AgentList, Code, DaemonStatus, Health, InstanceView, Operation, OperationId, OperationList, ProvisionReply,
+    AgentList, Code, ConversationList, DaemonStatus, Discovery, Health, InstanceView, MemoryView, MemoryWrite,
+    MessageList, ModelList, ModelTest, ModelTested, Operation, OperationId, OperationList, ProvisionReply,
     ProvisionRequest, TokenReply, UndeleteRequest,
 };
 use bytes::Bytes;
@@ -30,6 +31,12 @@ impl Api {
     #[must_use]
     pub fn new(client: Client, timeout: Duration) -> Self {
         Self { client, timeout }
+    }
+
+    /// Where the daemon listens.
+    #[must_use]
+    pub fn socket(&self) -> &std::path::Path {
+        self.client.socket()
     }
 
     /// The time that a command may wait.
@@ -103,6 +110,70 @@ impl Api {
     /// As every call.
     pub async fn token(&self, target: &Target) -> Result<TokenReply, Failure> {
         self.get(format!("/api/instance/{}/token", target.as_str())).await
+    }
+
+    /// `POST /api/instance/:id/token/rotate`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn rotate(&self, target: &Target) -> Result<TokenReply, Failure> {
+        self.change(Method::POST, format!("/api/instance/{}/token/rotate", target.as_str()), Bytes::new()).await
+    }
+
+    /// `GET /api/conversations?agentId=`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn conversations(&self, target: &str) -> Result<ConversationList, Failure> {
+        self.get(format!("/api/conversations?agentId={target}")).await
+    }
+
+    /// `GET /api/agents/:id/messages`: one page, newest first.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn messages(&self, target: &Target, limit: u32, offset: u64) -> Result<MessageList, Failure> {
+        self.get(format!("/api/agents/{}/messages?limit={limit}&offset={offset}", target.as_str())).await
+    }
+
+    /// `GET /api/memory?agentId=`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn memory(&self, target: &Target) -> Result<MemoryView, Failure> {
+        self.get(format!("/api/memory?agentId={}", target.as_str())).await
+    }
+
+    /// `POST /api/memory`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn remember(&self, write: &MemoryWrite) -> Result<Value, Failure> {
+        self.change(Method::POST, "/api/memory".to_owned(), json(write)?).await
+    }
+
+    /// `GET /api/models`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn models(&self) -> Result<ModelList, Failure> {
+        self.get("/api/models".to_owned()).await
+    }
+
+    /// `POST /api/models/test`.
+    ///
+    /// # Errors
+    /// As every call; when the model does not answer.
+    pub async fn test_model(&self, request: &ModelTest) -> Result<ModelTested, Failure> {
+        self.change(Method::POST, "/api/models/test".to_owned(), json(request)?).await
+    }
+
+    /// `GET /api/models/discover`.
+    ///
+    /// # Errors
+    /// As every call.
+    pub async fn discover_models(&self) -> Result<Discovery, Failure> {
+        self.get("/api/models/discover".to_owned()).await
     }
 
     /// `GET /api/operations` with a query that begins with `?`, or none.
@@ -185,7 +256,8 @@ fn read<T: DeserializeOwned>(reply: &Reply) -> Result<T, Failure> {
 }
 
 /// The failure that an error answer tells of. Words this version does not know are kept; the status decides then.
-fn refusal(status: u16, body: &[u8]) -> Failure {
+#[must_use]
+pub fn refusal(status: u16, body: &[u8]) -> Failure {
     let Ok(body) = serde_json::from_slice::<Value>(body) else {
         return bad_shape(&format!("status {status} without a JSON body"));
     };

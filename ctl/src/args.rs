@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use agentbot_wire::{AgentName, InstanceId};
+use agentbot_wire::{AgentName, InstanceId, MAX_CHAT_KEY, MAX_MEMORY_KEY, MAX_TOPIC};
 use serde_json::Value;
 
 /// The longest path that a Unix socket can have, in bytes.
@@ -123,6 +123,42 @@ fn read_bounded(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
+/// The name of a conversation.
+///
+/// # Errors
+/// When it is empty, too long, or has control characters.
+pub fn topic(text: &str) -> Result<String, String> {
+    word(text, "a topic", MAX_TOPIC)
+}
+
+/// A key of an agent's memory.
+///
+/// # Errors
+/// When it is empty, too long, or has control characters.
+pub fn memory_key(text: &str) -> Result<String, String> {
+    word(text, "a key", MAX_MEMORY_KEY)
+}
+
+fn word(text: &str, what: &str, most: usize) -> Result<String, String> {
+    match text.chars().count() {
+        0 => Err(format!("{what} has at least one character")),
+        count if count > most => Err(format!("{what} has at most {most} characters, this one has {count}")),
+        _ if text.chars().any(char::is_control) => Err(format!("{what} has no control characters")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// A key that makes sending a message twice harmless.
+///
+/// # Errors
+/// When it is empty, too long, or has characters that cannot be seen.
+pub fn chat_key(text: &str) -> Result<String, String> {
+    if (1..=MAX_CHAT_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a key has 1 to {MAX_CHAT_KEY} visible ASCII characters"))
+}
+
 /// The path of the daemon's socket.
 ///
 /// # Errors
@@ -148,6 +184,19 @@ mod tests {
         for bad in ["", "..", "a/b", "a?x=1", "A", "provision", "op_01kak2m5v5e7qrf9v3n6m8t0zx", "a b", "%2e"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn topics_and_keys_are_refused_past_their_bounds() {
+        assert!(topic(&"ä".repeat(MAX_TOPIC)).is_ok() && topic(&"ä".repeat(MAX_TOPIC + 1)).is_err());
+        assert!(
+            memory_key(&"k".repeat(MAX_MEMORY_KEY)).is_ok() && memory_key(&"k".repeat(MAX_MEMORY_KEY + 1)).is_err()
+        );
+        assert!(chat_key(&"k".repeat(MAX_CHAT_KEY)).is_ok() && chat_key(&"k".repeat(MAX_CHAT_KEY + 1)).is_err());
+        for bad in ["", "a\nb", "\u{1b}[31m"] {
+            assert!(topic(bad).is_err() && memory_key(bad).is_err() && chat_key(bad).is_err(), "{bad:?}");
+        }
+        assert!(chat_key("two words").is_err() && topic("two words").is_ok());
     }
 
     #[test]

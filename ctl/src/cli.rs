@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentbot_wire::{AgentName, OperationId, OperationStatus};
+use agentbot_wire::{AgentName, ConversationId, OperationId, OperationStatus};
 use clap::builder::PossibleValuesParser;
 use clap::builder::TypedValueParser as _;
 use clap::{Args, Parser, Subcommand, ValueHint};
@@ -27,6 +27,7 @@ pub const DEFAULT_SOCKET: &str = "/run/agentbot/agentbot.sock";
         agentbotctl provision helper         make an agent and bring it up\n  \
         agentbotctl list                     all agents\n  \
         agentbotctl show helper              one agent, and what to do next\n  \
+        agentbotctl chat helper              talk with it\n  \
         agentbotctl restart helper scout     several at once\n  \
         agentbotctl -o json list             for programs\n\n\
         Exit codes: 0 ok, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 conflict,\n\
@@ -110,8 +111,46 @@ pub enum Verb {
     /// Print an agent's gateway token
     ///
     /// Whoever holds it may chat with that agent, and nothing else.
-    #[command(after_help = "Examples:\n  agentbotctl token helper\n  TOKEN=$(agentbotctl token helper)")]
-    Token(One),
+    #[command(after_help = "Examples:\n  agentbotctl token helper\n  TOKEN=$(agentbotctl token helper)\n  \
+        agentbotctl token helper --rotate --yes   a new one; what the old one opened is closed")]
+    Token(Token),
+    /// Talk with an agent
+    ///
+    /// With a text it is asked once and its answer printed; without one there is a prompt. A pipe on standard input is the
+    /// text, or is put behind it.
+    #[command(after_help = "Examples:\n  \
+        agentbotctl chat helper                                a talk at a prompt\n  \
+        agentbotctl chat helper \"what is new?\"                one answer\n  \
+        git diff | agentbotctl chat helper \"review this\"      text and input together\n  \
+        agentbotctl chat helper --topic work \"and now?\"      another conversation\n  \
+        agentbotctl chat helper -o json \"hi\"                 each event as a line of JSON\n  \
+        agentbotctl chat helper --detach \"take your time\"    do not wait; see `agentbotctl messages helper`\n\n\
+        Ctrl-C aborts the answer. With --timeout the turn goes on after it.")]
+    Chat(Chat),
+    /// List an agent's conversations
+    #[command(after_help = "Examples:\n  agentbotctl conversations helper\n  \
+        agentbotctl conversations helper -o json | jq -r '.conversations[].topic'")]
+    Conversations(One),
+    /// Show what was said
+    #[command(
+        after_help = "Examples:\n  agentbotctl messages helper\n  agentbotctl messages helper --topic main --limit 200\n  \
+        agentbotctl messages helper --follow\n  agentbotctl messages helper -o json | jq -r '.messages[].content'"
+    )]
+    Messages(Messages),
+    /// Look at models and try them
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Model {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: ModelVerb,
+    },
+    /// Look at what an agent remembers, and change it
+    #[command(subcommand_required = true, arg_required_else_help = true)]
+    Memory {
+        /// What to do with it.
+        #[command(subcommand)]
+        verb: MemoryVerb,
+    },
     /// Look at operations, wait for them, cancel them
     #[command(subcommand_required = true, arg_required_else_help = true)]
     Operation {
@@ -150,12 +189,10 @@ impl Verb {
             | Self::Undelete(_) => true,
             Self::Delete(delete) => !delete.dry_run,
             Self::Operation { verb } => matches!(verb, OperationVerb::Cancel { .. }),
-            Self::List { .. }
-            | Self::Show(_)
-            | Self::Token(_)
-            | Self::Status
-            | Self::Version
-            | Self::Completion { .. } => false,
+            Self::Memory { verb } => matches!(verb, MemoryVerb::Set { .. } | MemoryVerb::Forget { .. }),
+            Self::Token(token) => token.rotate,
+            Self::Chat(_) | Self::Conversations(_) | Self::Messages(_) | Self::Model { .. } => false,
+            Self::List { .. } | Self::Show(_) | Self::Status | Self::Version | Self::Completion { .. } => false,
         }
     }
 }
@@ -251,6 +288,124 @@ pub struct Undelete {
     /// How long to stay.
     #[command(flatten)]
     pub stay: Stay,
+}
+
+/// Arguments of `token`.
+#[derive(Debug, Args)]
+pub struct Token {
+    /// The agent, by name or id
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::agents))]
+    pub name: Target,
+    /// Draw a new one; the old one and what it opened end at once
+    #[arg(long)]
+    pub rotate: bool,
+    /// Do not ask before a rotation
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `chat`.
+#[derive(Debug, Args)]
+pub struct Chat {
+    /// The agent, by name or id
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::agents))]
+    pub name: Target,
+    /// What to say; `-` is standard input. Put `--` before words that begin with a dash
+    #[arg(value_name = "TEXT")]
+    pub words: Vec<String>,
+    /// The conversation, made on first use
+    #[arg(long, value_parser = args::topic, value_name = "NAME", add = ArgValueCandidates::new(complete::topics))]
+    pub topic: Option<String>,
+    /// Print the ids and do not wait for the answer
+    #[arg(long)]
+    pub detach: bool,
+    /// The same key sends the message once, however often it is asked
+    #[arg(long, value_parser = args::chat_key, value_name = "KEY")]
+    pub idempotency_key: Option<String>,
+    /// Each line of standard input is a message of its own
+    #[arg(long, conflicts_with_all = ["detach", "idempotency_key"])]
+    pub lines: bool,
+    /// Do not remember what is typed at the prompt
+    #[arg(long)]
+    pub no_history: bool,
+}
+
+/// Arguments of `messages`.
+#[derive(Debug, Args)]
+pub struct Messages {
+    /// The agent, by name or id
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::agents))]
+    pub name: Target,
+    /// Those of the conversation of this name
+    #[arg(long, value_parser = args::topic, value_name = "NAME", add = ArgValueCandidates::new(complete::topics))]
+    pub topic: Option<String>,
+    /// Those of the conversation of this id
+    #[arg(long, value_name = "ID", conflicts_with = "topic")]
+    pub conversation: Option<ConversationId>,
+    /// At most so many, the newest
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000), value_name = "COUNT")]
+    pub limit: u32,
+    /// Go on with what is being said
+    #[arg(short, long)]
+    pub follow: bool,
+}
+
+/// What to do with models.
+#[derive(Debug, Subcommand)]
+pub enum ModelVerb {
+    /// List models, aliases and providers
+    #[command(
+        after_help = "Examples:\n  agentbotctl model list\n  agentbotctl model list -o json | jq -r '.models[].id'"
+    )]
+    List,
+    /// Ask a model for an answer and take the time
+    #[command(after_help = "Examples:\n  agentbotctl model test\n  agentbotctl model test builtin/basic")]
+    Test {
+        /// <provider>/<model> or an alias; the default model when absent
+        #[arg(value_name = "MODEL")]
+        model: Option<String>,
+    },
+    /// Look for servers of models and keys on the daemon's machine
+    #[command(after_help = "Examples:\n  agentbotctl model discover")]
+    Discover,
+}
+
+/// What to do with an agent's memory.
+#[derive(Debug, Subcommand)]
+pub enum MemoryVerb {
+    /// List all that an agent remembers
+    #[command(
+        after_help = "Examples:\n  agentbotctl memory list helper\n  agentbotctl memory list helper -o json | jq .memory"
+    )]
+    List(One),
+    /// Print one value
+    #[command(after_help = "Examples:\n  agentbotctl memory get helper city")]
+    Get(MemoryKey),
+    /// Remember a value: JSON, or a text
+    #[command(after_help = "Examples:\n  agentbotctl memory set helper city Oslo\n  \
+        agentbotctl memory set helper limits '{\"daily\": 5}'\n  agentbotctl memory set helper zip '\"0150\"'")]
+    Set {
+        /// Whose memory, and which key.
+        #[command(flatten)]
+        of: MemoryKey,
+        /// The value: JSON where it is that, else a text
+        #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Forget a key
+    #[command(after_help = "Examples:\n  agentbotctl memory forget helper city")]
+    Forget(MemoryKey),
+}
+
+/// One key of an agent's memory.
+#[derive(Debug, Args)]
+pub struct MemoryKey {
+    /// The agent, by name or id
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::agents))]
+    pub name: Target,
+    /// The key
+    #[arg(value_name = "KEY", value_parser = args::memory_key)]
+    pub key: String,
 }
 
 /// What to do with operations.

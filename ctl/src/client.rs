@@ -69,6 +69,12 @@ impl Client {
         Self { socket: socket.to_owned() }
     }
 
+    /// Where the daemon listens.
+    #[must_use]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Asks once.
     ///
     /// # Errors
@@ -101,7 +107,7 @@ impl Client {
 
     async fn attempt(&self, call: &Call) -> Result<Reply, Attempt> {
         let stream = match tokio::time::timeout(CONNECT, UnixStream::connect(&self.socket)).await {
-            Ok(connected) => connected.map_err(|error| Attempt::NotConnected(self.not_connected(&error)))?,
+            Ok(connected) => connected.map_err(|error| Attempt::NotConnected(not_connected(&self.socket, &error)))?,
             Err(_) => return Err(Attempt::NotConnected(slow("accept a connection", CONNECT))),
         };
         match tokio::time::timeout(call.deadline, exchange(stream, call)).await {
@@ -109,38 +115,37 @@ impl Client {
             Err(_) => Err(Attempt::Hopeless(slow("answer", call.deadline))),
         }
     }
-
-    fn not_connected(&self, error: &std::io::Error) -> Failure {
-        let path = self.socket.display();
-        match error.kind() {
-            ErrorKind::NotFound => Failure::new(
-                Exit::Unreachable,
-                UNREACHABLE,
-                format!("agentbotd is not running: there is no socket at {path}"),
-            )
-            .hint(START),
-            ErrorKind::ConnectionRefused => Failure::new(
-                Exit::Unreachable,
-                UNREACHABLE,
-                format!("agentbotd is not running: nobody listens at {path}"),
-            )
-            .hint(START),
-            ErrorKind::PermissionDenied => {
-                Failure::new(Exit::NotAllowed, "forbidden", format!("your user may not open {path}")).hint(
-                    "run it with sudo, or join the admin group (sudo usermod -aG agentbot $USER) and log in again",
-                )
-            }
-            ErrorKind::InvalidInput => {
-                Failure::new(Exit::Usage, USAGE, format!("{path} cannot be a socket: {error}")).hint("see --socket")
-            }
-            _ => Failure::new(Exit::Unreachable, UNREACHABLE, format!("{path}: {error}")).hint(START),
-        }
-    }
 }
 
 /// What to do when no daemon is there.
 const START: &str = "start it with `sudo systemctl start agentbotd` (from a source tree: `make quickstart`), or name its socket with \
                      --socket or AGENTBOT_SOCKET";
+
+/// Why a connection to the daemon's socket was not made.
+#[must_use]
+pub fn not_connected(socket: &Path, error: &std::io::Error) -> Failure {
+    let path = socket.display();
+    match error.kind() {
+        ErrorKind::NotFound => Failure::new(
+            Exit::Unreachable,
+            UNREACHABLE,
+            format!("agentbotd is not running: there is no socket at {path}"),
+        )
+        .hint(START),
+        ErrorKind::ConnectionRefused => {
+            Failure::new(Exit::Unreachable, UNREACHABLE, format!("agentbotd is not running: nobody listens at {path}"))
+                .hint(START)
+        }
+        ErrorKind::PermissionDenied => {
+            Failure::new(Exit::NotAllowed, "forbidden", format!("your user may not open {path}"))
+                .hint("run it with sudo, or join the admin group (sudo usermod -aG agentbot $USER) and log in again")
+        }
+        ErrorKind::InvalidInput => {
+            Failure::new(Exit::Usage, USAGE, format!("{path} cannot be a socket: {error}")).hint("see --socket")
+        }
+        _ => Failure::new(Exit::Unreachable, UNREACHABLE, format!("{path}: {error}")).hint(START),
+    }
+}
 
 fn slow(what: &str, limit: Duration) -> Failure {
     let limit = crate::output::text::took(limit);

@@ -9,6 +9,7 @@ use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
 use crate::api::Api;
+use crate::args::Target;
 use crate::cli::{Cli, DEFAULT_SOCKET};
 use crate::client::Client;
 use crate::exit::{Exit, Failure, USAGE};
@@ -69,6 +70,24 @@ pub fn operations() -> Vec<CompletionCandidate> {
     list.map(|list| list.operations.iter().map(candidate).collect()).unwrap_or_default()
 }
 
+/// Conversations of the agent that the half-written command names.
+#[must_use]
+pub fn topics() -> Vec<CompletionCandidate> {
+    let words: Vec<_> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let Some(agent) = agent(&words) else { return Vec::new() };
+    let list = ask(async |api| api.conversations(agent.as_str()).await);
+    let candidate = |one: &agentbot_wire::ConversationView| {
+        CompletionCandidate::new(text::line(&one.topic)).help(Some(format!("{} messages", one.seq).into()))
+    };
+    list.map(|list| list.conversations.iter().map(candidate).collect()).unwrap_or_default()
+}
+
+/// The agent behind `chat` or `messages`.
+fn agent(words: &[String]) -> Option<Target> {
+    let verb = words.iter().position(|word| word == "chat" || word == "messages")?;
+    words.get(verb + 1..)?.iter().find(|word| !word.starts_with('-'))?.parse().ok()
+}
+
 fn names(deleted: bool) -> Vec<CompletionCandidate> {
     let list = ask(async |api| api.agents(deleted).await);
     let candidate = |agent: &agentbot_wire::AgentEntry| {
@@ -107,6 +126,14 @@ mod tests {
         assert_eq!(socket(&words("ctl stop --socket=/b x"), environment()), PathBuf::from("/b"));
         assert_eq!(socket(&words("ctl stop"), environment()), PathBuf::from("/env"));
         assert_eq!(socket(&words("ctl stop --socket"), None), PathBuf::from(DEFAULT_SOCKET));
+    }
+
+    #[test]
+    fn topics_are_those_of_the_agent_that_was_named() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(agent(&words("ctl chat helper --topic m")).unwrap().as_str(), "helper");
+        assert!(agent(&words("ctl chat --topic")).is_none());
+        assert!(agent(&words("ctl show helper")).is_none());
     }
 
     #[test]

@@ -8,8 +8,10 @@ mod client;
 mod complete;
 mod exit;
 mod follow;
+mod markdown;
 mod output;
 mod progress;
+mod talk;
 mod usage;
 mod verbs;
 
@@ -36,6 +38,13 @@ fn main() -> ExitCode {
         Ok(Cli { verb: None, .. }) => usage::help(&mut Cli::command()),
         Ok(Cli { verb: Some(verb), socket, output, quiet, timeout }) => {
             let api = Api::new(Client::new(&socket), timeout);
+            let verb = match verb {
+                Verb::Chat(chat) => return talk::run(&api, output, quiet, &talk::Verb::Chat(chat)).into(),
+                Verb::Messages(messages) => {
+                    return talk::run(&api, output, quiet, &talk::Verb::Messages(messages)).into();
+                }
+                verb => verb,
+            };
             match verbs::confirm(&verb).and_then(|()| drive(api, Progress::detect(quiet), verb)) {
                 Ok(outcome) => output::print(output, &outcome),
                 Err(failure) => output::print_failure(output, &failure),

@@ -9,7 +9,16 @@ use super::text;
 #[must_use]
 pub fn json(document: &Value) -> String {
     // A `Value` has text keys only: writing it cannot fail.
-    let plain = serde_json::to_string_pretty(document).unwrap_or_default();
+    escaped(&serde_json::to_string_pretty(document).unwrap_or_default())
+}
+
+/// A document as one line of JSON with its line end.
+#[must_use]
+pub fn line(document: &Value) -> String {
+    escaped(&document.to_string())
+}
+
+fn escaped(plain: &str) -> String {
     let mut safe = String::with_capacity(plain.len() + 1);
     for c in plain.chars() {
         if c != '\n' && text::is_hidden(c) {

@@ -86,7 +86,7 @@ pub fn print_failure(format: Format, failure: &Failure) -> Exit {
 }
 
 /// One failure on standard error.
-fn complain(failure: &Failure) {
+pub fn complain(failure: &Failure) {
     let mut text = format!("{}error:{:#} {}\n", style::BAD, style::BAD, text::line(&failure.message));
     if let Some(hint) = &failure.hint {
         text.push_str(&advice("", hint));

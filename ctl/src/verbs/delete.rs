@@ -1,18 +1,16 @@
 //! `delete` and `undelete`.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use agentbot_wire::{InstanceView, UndeleteRequest};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{Done, Work, distinct, each, settle};
+use super::{Done, Work, ask, distinct, each, settle};
 use crate::args::Target;
 use crate::cli::{Delete, Undelete};
 use crate::exit::{Exit, Failure, USAGE};
 use crate::follow::Follower;
 use crate::output::table::Sheet;
-use crate::output::{Outcome, stderr, text};
+use crate::output::{Outcome, text};
 
 /// Asks before a purge. Where nobody can answer it is refused.
 ///
@@ -23,21 +21,18 @@ pub fn confirm(arguments: &Delete) -> Result<(), Failure> {
         return Ok(());
     }
     let names = arguments.names.iter().map(Target::as_str).collect::<Vec<_>>().join(", ");
-    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(Failure::new(
+    match ask(&format!("This removes {names} with workspace and history, for good. Go ahead? [y/N] ")) {
+        Some(true) => Ok(()),
+        Some(false) => {
+            Err(Failure::new(Exit::Failed, "cancelled", "nothing was removed").hint("answer y, or use --yes"))
+        }
+        None => Err(Failure::new(
             Exit::Usage,
             USAGE,
             format!("a purge of {names} cannot be undone and nobody can be asked"),
         )
-        .hint("add --yes to go ahead, or --dry-run to see what would be removed"));
+        .hint("add --yes to go ahead, or --dry-run to see what would be removed")),
     }
-    stderr(&format!("This removes {names} with workspace and history, for good. Go ahead? [y/N] "));
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    if read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Ok(());
-    }
-    Err(Failure::new(Exit::Failed, "cancelled", "nothing was removed").hint("answer y, or use --yes"))
 }
 
 /// Deletes agents, or shows what that would remove.

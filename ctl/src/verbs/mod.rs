@@ -1,15 +1,20 @@
 //! The verbs: each turns arguments into calls and answers into an outcome.
 
+mod conversations;
 mod delete;
 mod lifecycle;
 mod list;
+mod memory;
+mod model;
 mod operation;
 mod provision;
 mod show;
 mod status;
+mod token;
 mod version;
 
 use std::future::Future;
+use std::io::{BufRead as _, IsTerminal as _};
 use std::pin::Pin;
 
 use agentbot_wire::{Operation, OperationKind, Phase};
@@ -21,7 +26,7 @@ use crate::cli::{OperationVerb, Stay, Verb};
 use crate::complete;
 use crate::exit::{Exit, Failure};
 use crate::follow::Follower;
-use crate::output::{Outcome, advice, style, text};
+use crate::output::{Outcome, advice, stderr, style, text};
 
 /// How many agents are acted on at the same time.
 const AT_ONCE: usize = 4;
@@ -33,8 +38,20 @@ const AT_ONCE: usize = 4;
 pub fn confirm(verb: &Verb) -> Result<(), Failure> {
     match verb {
         Verb::Delete(arguments) => delete::confirm(arguments),
+        Verb::Token(arguments) => token::confirm(arguments),
         _ => Ok(()),
     }
+}
+
+/// Asks a question on the terminal that is answered with yes or no; none where there is no terminal. It blocks.
+fn ask(question: &str) -> Option<bool> {
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    stderr(question);
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    Some(read.is_ok() && matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Does what was asked.
@@ -52,10 +69,12 @@ pub async fn run(follower: &Follower, verb: Verb) -> Result<Outcome, Failure> {
         Verb::Repair(many) => lifecycle::run(follower, "repair", &many).await,
         Verb::Delete(arguments) => delete::run(follower, &arguments).await,
         Verb::Undelete(arguments) => delete::undelete(follower, arguments).await,
-        Verb::Token(one) => {
-            let reply = follower.api.token(&one.name).await?;
-            Ok(Outcome::ok(json!(reply), format!("{}\n", text::line(&reply.token))))
-        }
+        Verb::Token(arguments) => token::run(follower, &arguments).await,
+        Verb::Conversations(one) => conversations::run(&follower.api, &one.name).await,
+        Verb::Model { verb } => model::run(&follower.api, verb).await,
+        Verb::Memory { verb } => memory::run(follower, verb).await,
+        // They talk instead of giving an outcome, and never come here.
+        Verb::Chat(_) | Verb::Messages(_) => Err(Failure::new(Exit::Failed, "internal", "that verb talks")),
         Verb::Operation { verb } => match verb {
             OperationVerb::List { agent, status, limit } => {
                 operation::list(&follower.api, agent.as_ref(), status, limit).await

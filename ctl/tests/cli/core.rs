@@ -1,16 +1,21 @@
 //! What the twin knows: agents and operations in memory, and the answers of dialect B over them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use agentbot_wire::{
-    AgentEntry, AgentList, AgentName, ApiError, Code, ContainerView, Cpu, DaemonStatus, EngineStatus, Grade, Health,
-    InstanceHealth, InstanceId, InstanceView, LifecycleReply, Memory, Operation, OperationId, OperationKind,
-    OperationList, OperationStatus, Phase, Plan, ProvisionReply, ProvisionRequest, ProvisionedAgent, RepairReport,
-    SlotId, Step, StepStatus, TokenReply,
+    AgentEntry, AgentList, AgentName, ApiError, Code, ContainerView, ConversationList, Cpu, DaemonStatus, Discovered,
+    Discovery, EngineStatus, Grade, Health, InstanceHealth, InstanceId, InstanceView, LifecycleReply, Memory,
+    MemoryView, MemoryWrite, MessageList, ModelList, ModelTest, ModelTested, ModelView, Operation, OperationId,
+    OperationKind, OperationList, OperationStatus, Phase, Plan, ProviderView, ProvisionReply, ProvisionRequest,
+    ProvisionedAgent, RepairReport, SlotId, Step, StepStatus, TokenReply, TurnId, Usage,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::chat::{Chats, Job};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -36,6 +41,13 @@ pub struct State {
     pub refusal: Option<(u16, Value)>,
     /// So many changes are carried out and their answers dropped.
     pub lose_answers: usize,
+    pub models: ModelList,
+    pub discovered: Vec<Discovered>,
+    /// What is said with the first agent.
+    pub chats: Chats,
+    /// What agents remember.
+    pub memory: BTreeMap<String, Value>,
+    itself: Weak<Mutex<State>>,
     operations: BTreeMap<OperationId, (Operation, Instant)>,
     keys: BTreeMap<String, OperationId>,
 }
@@ -61,9 +73,28 @@ impl State {
             failing: None,
             refusal: None,
             lose_answers: 0,
+            models: models(),
+            discovered: Vec::new(),
+            chats: Chats::default(),
+            memory: BTreeMap::new(),
+            itself: Weak::new(),
             operations: BTreeMap::new(),
             keys: BTreeMap::new(),
         }
+    }
+
+    /// From now on jobs go there; turns that were under way go on.
+    pub fn serve(&mut self, itself: &Arc<Mutex<Self>>, jobs: mpsc::Sender<Job>) {
+        self.itself = Arc::downgrade(itself);
+        self.chats.jobs = Some(jobs);
+        self.chats.cut();
+        self.chats.open().into_iter().for_each(|turn| self.begin(turn));
+    }
+
+    /// Carries a turn on.
+    pub fn begin(&self, turn: TurnId) {
+        let job: Job = Box::pin(crate::chat::drive(self.itself.upgrade().unwrap(), turn));
+        self.chats.jobs.as_ref().unwrap().try_send(job).unwrap_or_else(|_| panic!("too many turns at once"));
     }
 
     /// The answer to a request.
@@ -80,6 +111,52 @@ impl State {
             ("GET", ["instance", name, "token"]) => {
                 self.find(name)?;
                 ok(json!(TokenReply { token: "0123456789abcdef".repeat(4) }))
+            }
+            ("POST", ["instance", name, "token", "rotate"]) => {
+                self.find(name)?;
+                ok(json!(TokenReply { token: "fedcba9876543210".repeat(4) }))
+            }
+            ("GET", ["conversations"]) => {
+                self.find(query.trim_start_matches("agentId="))?;
+                let conversations = self.chats.conversations.clone();
+                ok(json!(ConversationList { count: conversations.len(), conversations }))
+            }
+            ("GET", ["agents", name, "messages"]) => {
+                self.find(name)?;
+                ok(self.messages(query))
+            }
+            ("GET", ["memory"]) => {
+                let index = self.find(query.trim_start_matches("agentId="))?;
+                let (memory, agent) = (self.memory.clone(), self.agents[index].id.clone());
+                let count = memory.len();
+                ok(json!(MemoryView { memory, agent, count, last_updated: Some(Timestamp::now()) }))
+            }
+            ("POST", ["memory"]) => {
+                let write: MemoryWrite = serde_json::from_str(&seen.body).unwrap();
+                let index = self.find(write.agent.as_deref().unwrap())?;
+                let key = write.key.unwrap();
+                if write.memory.is_null() {
+                    self.memory.remove(&key);
+                } else {
+                    self.memory.insert(key.clone(), write.memory);
+                }
+                let agent = &self.agents[index].id;
+                ok(json!({"success": true, "agentId": agent, "key": key, "saved": self.memory.contains_key(&key)}))
+            }
+            ("GET", ["models"]) => ok(json!(self.models)),
+            ("POST", ["models", "test"]) => {
+                let request: ModelTest = serde_json::from_str(&seen.body).unwrap();
+                let model = request.model.unwrap_or_else(|| self.models.default.clone());
+                if !self.models.models.iter().any(|one| one.id == model) {
+                    return Err(error(400, Code::Invalid, "there is no such model", "models: builtin/basic"));
+                }
+                let usage = Some(Usage { prompt_tokens: 12, completion_tokens: 5 });
+                let reply = "Hello \u{1b}[31mthere".to_owned();
+                ok(json!(ModelTested { model, reply, first_token_ms: Some(40), total_ms: 1200, usage }))
+            }
+            ("GET", ["models", "discover"]) => {
+                let found = self.discovered.clone();
+                ok(json!(Discovery { count: found.len(), found }))
             }
             ("DELETE", ["instance", name]) => {
                 let purge = query.contains("purge=true");
@@ -102,6 +179,21 @@ impl State {
             }
             _ => Err(error(404, Code::NotFound, "no such route", "")),
         }
+    }
+
+    fn messages(&self, query: &str) -> Value {
+        let number = |name: &str| -> usize {
+            query.split('&').find_map(|part| part.strip_prefix(name)).unwrap().parse().unwrap()
+        };
+        let (limit, offset) = (number("limit="), number("offset="));
+        let messages: Vec<_> = self.chats.messages.iter().rev().skip(offset).take(limit).cloned().collect();
+        json!(MessageList {
+            messages,
+            total: self.chats.messages.len() as u64,
+            limit: u32::try_from(limit).unwrap(),
+            offset: offset as u64,
+            status: "ok".to_owned(),
+        })
     }
 
     fn find(&self, name: &str) -> Result<usize, Answer> {
@@ -293,6 +385,32 @@ impl State {
             warnings: vec!["the clock is not synchronised".to_owned()],
             safe_mode: None,
         }
+    }
+}
+
+/// The builtin model, and a provider that does not answer.
+fn models() -> ModelList {
+    let provider = |name: &str, kind: &str, base_url: Option<&str>, error: Option<&str>| ProviderView {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        base_url: base_url.map(str::to_owned),
+        reachable: base_url.map(|_| error.is_none()),
+        error: error.map(str::to_owned),
+    };
+    ModelList {
+        models: vec![ModelView {
+            id: "builtin/basic".to_owned(),
+            provider: "builtin".to_owned(),
+            aliases: vec!["basic".to_owned()],
+            default: true,
+        }],
+        count: 1,
+        aliases: BTreeMap::from([("basic".to_owned(), "builtin/basic".to_owned())]),
+        default: "builtin/basic".to_owned(),
+        providers: vec![
+            provider("builtin", "builtin", None, None),
+            provider("local", "openai", Some("http://127.0.0.1:11434/v1"), Some("connection refused: is it running?")),
+        ],
     }
 }
 

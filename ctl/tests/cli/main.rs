@@ -5,9 +5,15 @@
 mod asking;
 mod broken_daemon;
 mod changing;
+mod chat;
 mod core;
+
 mod interrupting;
+mod knowing;
 mod output;
+mod prompt;
+mod pty;
 mod run;
+mod talking;
 mod twin;
 mod usage;

@@ -13,8 +13,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
+use crate::chat::Job;
 use crate::core::{Seen, State};
 pub use crate::core::{agent, error};
 
@@ -59,9 +63,11 @@ impl Twin {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = UnixListener::bind(&socket).unwrap();
+                let (jobs, todo) = mpsc::channel(64);
+                state.lock().unwrap().serve(&state, jobs);
                 ready.send(()).unwrap();
                 tokio::select! {
-                    () = accept(listener, state) => {}
+                    () = accept(listener, state, todo) => {}
                     _ = stopped => {}
                 }
             });
@@ -85,15 +91,24 @@ impl Drop for Twin {
     }
 }
 
-async fn accept(listener: UnixListener, state: Arc<Mutex<State>>) {
+async fn accept(listener: UnixListener, state: Arc<Mutex<State>>, mut todo: mpsc::Receiver<Job>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let (stream, _) = listener.accept().await.unwrap();
+        let (stream, _) = tokio::select! {
+            accepted = listener.accept() => accepted.unwrap(),
+            Some(job) = todo.recv() => {
+                connections.spawn(job);
+                continue;
+            }
+        };
         let state = Arc::clone(&state);
         connections.spawn(async move {
             let service = service_fn(|request| answer(Arc::clone(&state), request));
             // A connection that a test broke off is what the test wanted.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades()
+                .await;
         });
     }
 }
@@ -112,7 +127,27 @@ impl From<Infallible> for Dropped {
     }
 }
 
+/// Answers an upgrade, and serves the socket once it stands.
+fn upgrade(state: &Arc<Mutex<State>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let header = |name: &str| request.headers().get(name).unwrap().clone();
+    assert_eq!(header("sec-websocket-protocol"), agentbot_wire::CHAT_PROTOCOL);
+    let accept = derive_accept_key(header("sec-websocket-key").as_bytes());
+    let of = Arc::clone(state);
+    let jobs = state.lock().unwrap().chats.jobs.clone().unwrap();
+    let job: Job = Box::pin(async move {
+        let stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
+        crate::chat::serve(of, WebSocketStream::from_raw_socket(stream, Role::Server, None).await).await;
+    });
+    jobs.try_send(job).unwrap_or_else(|_| panic!("too many sockets at once"));
+    let builder = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
+    let builder = builder.header("sec-websocket-accept", accept);
+    builder.header("sec-websocket-protocol", agentbot_wire::CHAT_PROTOCOL).body(Full::default()).unwrap()
+}
+
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
+    if request.uri().path() == "/api/chat/ws" {
+        return Ok(upgrade(&state, request));
+    }
     let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     let mut seen = Seen {
         method: request.method().to_string(),
