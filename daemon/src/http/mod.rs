@@ -11,6 +11,7 @@ mod request_id;
 mod serve;
 mod socket;
 mod status;
+mod tcp;
 
 use std::sync::Arc;
 
