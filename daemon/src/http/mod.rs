@@ -6,10 +6,12 @@ mod agentbot;
 mod auth;
 mod body;
 mod idempotency;
+mod limit;
 mod openai;
 mod patience;
 mod request_id;
 mod serve;
+mod shape;
 mod socket;
 mod status;
 mod tcp;
@@ -22,6 +24,7 @@ pub use agent::serve_agents;
 pub use agentbot::router as agentbot_router;
 pub use auth::AdminPeer;
 pub use serve::{AdminListener, Bounds, bind_admin, serve_admin};
+pub use tcp::{TcpDoor, bind_tcp, serve_tcp};
 
 use crate::config::Live;
 use crate::instance::{Audit, Context, Instances};
@@ -56,17 +59,32 @@ pub struct DaemonView {
     pub warnings: Vec<String>,
 }
 
-/// The router of the admin socket.
-pub fn admin_router(state: State) -> Router {
+fn body_bounds(state: &State) -> body::Bounds {
     let limits = state.config.load().limits.clone();
-    let bounds = body::Bounds {
+    body::Bounds {
         limit: usize::try_from(limits.body.as_u64()).unwrap_or(usize::MAX),
         drain: usize::try_from(limits.drain.as_u64()).unwrap_or(usize::MAX),
         pause: limits.idle_timeout,
         stop: state.instances.stopping().clone(),
-    };
+    }
+}
+
+/// The router of the admin socket.
+pub fn admin_router(state: State) -> Router {
     agentbot::router()
-        .layer(axum::middleware::from_fn_with_state(bounds, body::bound))
+        .layer(axum::middleware::from_fn_with_state(body_bounds(&state), body::bound))
         .layer(axum::middleware::from_fn(request_id::tag))
+        .with_state(state)
+}
+
+/// The router of the TCP door, without its gate. Who asks is known before a body is read.
+pub fn tcp_router(state: State) -> Router {
+    let bound = axum::middleware::from_fn_with_state(body_bounds(&state), body::bound);
+    let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone()));
+    let routes: [auth::Route<State>; 0] = [];
+    let _ = &holder;
+    auth::guarded(routes.map(|(path, methods, policy)| (path, methods.layer(bound.clone()), policy)))
+        .fallback(shape::not_found)
+        .method_not_allowed_fallback(shape::method_not_allowed)
         .with_state(state)
 }

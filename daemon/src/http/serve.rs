@@ -83,7 +83,7 @@ pub fn bind_admin(path: &Path, gid: Option<u32>) -> Result<AdminListener> {
 /// What connections come from.
 pub trait Accept: Send {
     /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Stream: Send;
 
     /// The next connection.
     fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;

@@ -10,19 +10,19 @@ mod system;
 use agentbot_wire::Code;
 use axum::Router;
 use axum::extract::{Extension, Request};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{delete, get, post};
 
 use self::envelope::Refusal;
 use super::State;
-use super::auth::{Policy, enforce};
+use super::auth::{Policy, guarded};
 use super::request_id::RequestId;
 use crate::error::Error;
 
 /// Every route with its policy.
 pub fn router() -> Router<State> {
-    let routes: [(&str, MethodRouter<State>, Policy); 17] = [
+    guarded([
         ("/api/health", get(system::health), Policy::Operator),
         ("/api/status", get(system::status), Policy::Operator),
         ("/api/agents", get(agents::list), Policy::Operator),
@@ -40,15 +40,9 @@ pub fn router() -> Router<State> {
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),
         ("/api/operations/{id}/cancel", post(operations::cancel), Policy::Operator),
-    ];
-    let guarded = |router: MethodRouter<State>, policy: Policy| {
-        router.layer(from_fn(move |request: Request, next: Next| enforce(policy, request, next)))
-    };
-    routes
-        .into_iter()
-        .fold(Router::new(), |router, (path, methods, policy)| router.route(path, guarded(methods, policy)))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+    ])
+    .fallback(not_found)
+    .method_not_allowed_fallback(method_not_allowed)
 }
 
 /// The answer to a path that does not exist.
