@@ -115,8 +115,14 @@ sections! {
         ping_timeout: Duration = secs(2), in TICK..=HOUR;
     }
 
-    /// `[chat]`: clients and their conversations.
+    /// `[chat]`: turns and how long they may take, and clients.
     Chat {
+        /// Time for an agent to say that it has a message.
+        ack_timeout: Duration = secs(10), in TICK..=HOUR;
+        /// Time without any sign of an answer after which it is given up: slow models think for a minute or two.
+        turn_idle: Duration = secs(180), in TICK..=DAY;
+        /// Time for a whole answer, tools included.
+        turn_timeout: Duration = secs(1_800), in TICK..=DAY;
         /// How long `POST /api/chat` and its like wait for an answer before they say that it is still under way.
         reply_wait: Duration = secs(120), in TICK..=HOUR;
         /// How often a client's socket is pinged; three unanswered close it.
