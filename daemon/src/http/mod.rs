@@ -15,6 +15,7 @@ mod shape;
 mod socket;
 mod status;
 mod tcp;
+mod ws;
 
 use std::sync::Arc;
 
@@ -25,7 +26,11 @@ pub use agentbot::router as agentbot_router;
 pub use auth::AdminPeer;
 pub use serve::{AdminListener, Bounds, bind_admin, serve_admin};
 pub use tcp::{TcpDoor, bind_tcp, serve_tcp};
+pub use ws::Counts as ClientCounts;
 
+use tokio_util::task::TaskTracker;
+
+use crate::chat::Chat;
 use crate::config::Live;
 use crate::instance::{Audit, Context, Instances};
 use crate::task::Driver;
@@ -37,8 +42,14 @@ pub struct State {
     pub instances: Instances,
     /// The daemon as a whole, for `health` and `status`.
     pub daemon: Arc<DaemonView>,
+    /// The conversations.
+    pub chat: Chat,
     /// Configuration.
     pub config: Live,
+    /// What outlives its request: sockets of clients.
+    pub tasks: TaskTracker,
+    /// What was refused to clients, and why they were closed.
+    pub clients: Arc<ClientCounts>,
 }
 
 /// What `health` and `status` show beside the agents.

@@ -4,7 +4,7 @@ mod agents;
 pub mod envelope;
 mod instances;
 mod operations;
-mod request;
+pub mod request;
 mod system;
 
 use agentbot_wire::Code;
@@ -15,9 +15,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use self::envelope::Refusal;
-use super::State;
 use super::auth::{Policy, guarded};
 use super::request_id::RequestId;
+use super::{State, ws};
 use crate::error::Error;
 
 /// Every route with its policy.
@@ -36,6 +36,7 @@ pub fn router() -> Router<State> {
         ("/api/instance/{id}/undelete", post(instances::undelete), Policy::Operator),
         ("/api/instance/{id}/token", get(instances::token), Policy::Operator),
         ("/api/instance/{id}/token/rotate", post(instances::rotate_token), Policy::Operator),
+        ("/api/chat/ws", get(ws::upgrade), Policy::Operator),
         ("/api/operations", get(operations::list), Policy::Operator),
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),
