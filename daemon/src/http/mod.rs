@@ -13,6 +13,7 @@ mod request_id;
 mod serve;
 mod shape;
 mod socket;
+mod sse;
 mod status;
 mod tcp;
 mod ws;
@@ -20,6 +21,7 @@ mod ws;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::{get, post};
 
 pub use agent::serve_agents;
 pub use agentbot::router as agentbot_router;
@@ -92,9 +94,13 @@ pub fn admin_router(state: State) -> Router {
 pub fn tcp_router(state: State) -> Router {
     let bound = axum::middleware::from_fn_with_state(body_bounds(&state), body::bound);
     let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone()));
-    let routes: [auth::Route<State>; 0] = [];
-    let _ = &holder;
-    auth::guarded(routes.map(|(path, methods, policy)| (path, methods.layer(bound.clone()), policy)))
+    let routes = [
+        ("/api/chat", get(agentbot::chat::log).post(agentbot::chat::send)),
+        ("/api/chat/ws", get(ws::upgrade)),
+        ("/v1/chat/completions", post(openai::talk::complete)),
+        ("/v1/models", get(openai::talk::models)),
+    ];
+    auth::guarded(routes.map(|(path, methods)| (path, methods.layer(bound.clone()), holder.clone())))
         .fallback(shape::not_found)
         .method_not_allowed_fallback(shape::method_not_allowed)
         .with_state(state)

@@ -1,6 +1,7 @@
 //! Dialect B: the Agentbot API under `/api`.
 
 mod agents;
+pub mod chat;
 pub mod envelope;
 mod instances;
 mod operations;
@@ -36,7 +37,10 @@ pub fn router() -> Router<State> {
         ("/api/instance/{id}/undelete", post(instances::undelete), Policy::Operator),
         ("/api/instance/{id}/token", get(instances::token), Policy::Operator),
         ("/api/instance/{id}/token/rotate", post(instances::rotate_token), Policy::Operator),
+        ("/api/agents/{id}/messages", get(chat::messages), Policy::Operator),
+        ("/api/chat", get(chat::log).post(chat::send), Policy::Operator),
         ("/api/chat/ws", get(ws::upgrade), Policy::Operator),
+        ("/api/conversations", get(chat::conversations), Policy::Operator),
         ("/api/operations", get(operations::list), Policy::Operator),
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),
