@@ -17,7 +17,7 @@ use super::binaries::helper_binary;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Stream = tokio::io::Join<ChildStdout, ChildStdin>;
+pub(crate) type Stream = tokio::io::Join<ChildStdout, ChildStdin>;
 
 /// Why an agent was not let in.
 #[derive(Clone, Debug)]
@@ -118,13 +118,24 @@ impl FakeAgent {
     /// # Panics
     /// When there is no answer in time.
     pub async fn hello(&mut self, nonce: &str) -> Result<Welcome, Refusal> {
+        self.hello_as(nonce, None).await
+    }
+
+    /// Says hello with this nonce as this process, and waits for the answer.
+    ///
+    /// # Errors
+    /// When it is refused.
+    ///
+    /// # Panics
+    /// When there is no answer in time.
+    pub async fn hello_as(&mut self, nonce: &str, boot: Option<&str>) -> Result<Welcome, Refusal> {
         let hello = Hello {
             protocol: 1,
             nonce: nonce.to_owned(),
             runtime: "fake".to_owned(),
             version: "0".to_owned(),
             capabilities: Vec::new(),
-            boot: None,
+            boot: boot.map(str::to_owned),
         };
         let params = serde_json::to_value(hello).expect("plain data");
         self.send(Frame::request("1", method::HELLO, params).to_text()).await?;
@@ -135,6 +146,11 @@ impl FakeAgent {
             Frame::Res { error: Some(error), .. } => Err(Refusal::Hello(error)),
             other => Err(Refusal::Closed(format!("an answer to hello was wanted, not {other:?}"))),
         }
+    }
+
+    /// The socket itself, for whoever speaks and hears at once. The helper lives as long as the second value.
+    pub(crate) fn into_parts(self) -> (WebSocketStream<Stream>, (Child, TempDir)) {
+        (self.socket, (self._helper, self._copy))
     }
 
     /// Beats once.

@@ -18,3 +18,8 @@ mod service;
 mod start_up;
 mod supersede;
 mod table_itself;
+mod talk;
+mod talk_death;
+mod talk_queue;
+mod talk_restart;
+mod talk_resume;
