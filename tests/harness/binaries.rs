@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 
 const AGENT: &str = "AGENTBOT_AGENT_BIN";
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a member of the workspace").to_owned()
 }
 
 /// The cargo target directory that this program was built into.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
     let profile = profile_dir(&program);
     profile.parent().expect("a profile has a target directory").to_owned()

@@ -83,13 +83,9 @@ impl ChatClient {
     async fn upgrade(stream: Box<dyn Wire>, token: Option<&str>) -> Result<Self, Ended> {
         let upgrade = tokio_tungstenite::client_async(request(token), stream);
         match tokio::time::timeout(PATIENCE, upgrade).await {
-            Ok(Ok((socket, _))) => Ok(Self {
-                socket,
-                next: 0,
-                shown: VecDeque::new(),
-                late: BTreeMap::new(),
-                ledger: Ledger::default(),
-            }),
+            Ok(Ok((socket, _))) => {
+                Ok(Self { socket, next: 0, shown: VecDeque::new(), late: BTreeMap::new(), ledger: Ledger::default() })
+            }
             Ok(Err(tokio_tungstenite::tungstenite::Error::Http(reply))) => Err(Ended::Status(reply.status().as_u16())),
             Ok(Err(error)) => Err(Ended::Broken(error.to_string())),
             Err(_) => Err(Ended::Silent),
@@ -260,8 +256,7 @@ impl ChatClient {
     /// # Panics
     /// When it is refused.
     pub async fn follow_one(&mut self, conversation: &ConversationId, after_seq: Option<u64>) -> ChatSubscribed {
-        let params =
-            ChatSubscribe { conversation: Some(conversation.clone()), after_seq, ..ChatSubscribe::default() };
+        let params = ChatSubscribe { conversation: Some(conversation.clone()), after_seq, ..ChatSubscribe::default() };
         if let Some(seq) = after_seq {
             self.ledger.begin(&BTreeMap::from([(conversation.clone(), seq)]));
         }
@@ -386,9 +381,8 @@ impl ChatClient {
         match next.map_err(|_| Ended::Silent)? {
             Some(Ok(Ws::Text(text))) => self.file(Frame::parse(&text).expect("the daemon sends frames")),
             Some(Ok(Ws::Close(frame))) => {
-                let (code, reason) = frame.map_or((1005, String::new()), |frame| {
-                    (frame.code.into(), frame.reason.as_str().to_owned())
-                });
+                let (code, reason) =
+                    frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.as_str().to_owned()));
                 return Err(Ended::Closed(code, reason));
             }
             Some(Ok(Ws::Binary(_))) => panic!("the daemon sends text frames"),

@@ -2,10 +2,12 @@
 
 mod command_line;
 mod configuration;
+mod conformance;
 mod crash_points;
 mod crashes;
 mod doors;
 mod engine_trouble;
+mod foreign_clients;
 mod harness_itself;
 mod idempotency;
 mod lifecycle;

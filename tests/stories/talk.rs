@@ -37,10 +37,8 @@ async fn a_message_is_answered_and_two_clients_see_the_same() {
         assert_eq!((done.status, done.last_seq, done.error), (TurnStatus::Done, 2, None));
         assert_eq!(client.ledger.text(&sent.turn), "I am well, thank you");
         let seen: Vec<_> = client.ledger.messages(&sent.conversation).iter().map(line).collect();
-        let wanted = [
-            (1, Sender::User, "how are you?".to_owned()),
-            (2, Sender::Agent, "I am well, thank you.".to_owned()),
-        ];
+        let wanted =
+            [(1, Sender::User, "how are you?".to_owned()), (2, Sender::Agent, "I am well, thank you.".to_owned())];
         assert_eq!(seen, wanted);
         client.ledger.check();
     }
@@ -116,11 +114,8 @@ async fn topics_name_conversations_and_each_counts_for_itself() {
     let list: ConversationList = daemon.get("/api/conversations?agentId=helper").await.expect(200).json();
     let topics: Vec<(&str, u64)> = list.conversations.iter().map(|view| (view.topic.as_str(), view.seq)).collect();
     assert_eq!(topics, [("work", 4), ("play", 2)], "most recently used first");
-    let by_id = ChatSend {
-        conversation: Some(second.conversation.clone()),
-        text: "four".to_owned(),
-        ..ChatSend::default()
-    };
+    let by_id =
+        ChatSend { conversation: Some(second.conversation.clone()), text: "four".to_owned(), ..ChatSend::default() };
     assert_eq!(client.send_as(&by_id).await.seq, 3);
     daemon.finish().await;
 }

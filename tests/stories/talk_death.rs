@@ -19,8 +19,7 @@ enum Point {
     AfterDone,
 }
 
-const POINTS: [Point; 5] =
-    [Point::BeforeAck, Point::AfterAck, Point::AfterDelta, Point::AfterTool, Point::AfterDone];
+const POINTS: [Point; 5] = [Point::BeforeAck, Point::AfterAck, Point::AfterDelta, Point::AfterTool, Point::AfterDone];
 
 /// Who dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agentbot_tests::{ChatClient, Daemon, Ended, EchoAgent, Ledger, Setup, Shown};
+use agentbot_tests::{ChatClient, Daemon, EchoAgent, Ended, Ledger, Setup, Shown};
 use agentbot_wire::{Bye, ConversationId, Message};
 use futures_util::future::join_all;
 
