@@ -6,6 +6,7 @@ mod agentbot;
 mod auth;
 mod body;
 mod idempotency;
+mod openai;
 mod patience;
 mod request_id;
 mod serve;

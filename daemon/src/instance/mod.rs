@@ -22,6 +22,7 @@ mod recent;
 mod reconciler;
 mod requests;
 mod tell;
+mod token;
 mod trash;
 mod views;
 mod worker;
@@ -42,6 +43,7 @@ pub use housekeeping::Housekeeping;
 pub use operation::steps_of;
 pub use reconciler::{Pulse, run};
 pub use requests::Instances;
+pub use token::{Holder, hash_tokens};
 pub use views::provisioned;
 
 pub use crate::store::instances::missing;

@@ -13,16 +13,19 @@ mod readers;
 mod rows;
 mod writer;
 
+pub mod conversations;
 pub mod crashes;
 pub mod dirs;
 pub mod events;
 pub mod idempotency;
 pub mod images;
 pub mod instances;
+pub mod messages;
 pub mod meta;
 pub mod operations;
 pub mod slots;
 pub mod summaries;
+pub mod turns;
 
 #[cfg(test)]
 mod tests;

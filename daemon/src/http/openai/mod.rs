@@ -1,0 +1,3 @@
+//! The shape of OpenAI's API, at whichever door.
+
+pub mod envelope;
