@@ -28,6 +28,7 @@ mod notify;
 mod poll;
 mod private_docker;
 mod probe;
+mod process;
 mod proxy;
 mod raw_socket;
 mod scratch;

@@ -276,6 +276,16 @@ impl ScriptedAgent {
         self.next(&format!("the answer to {method}"), pick).await
     }
 
+    /// Waits for so many answers to requests, whatever they are; gives how many came.
+    pub async fn answers(&mut self, count: usize) -> usize {
+        let mut any = |frame: &Frame| matches!(frame, Frame::Res { .. }).then_some(());
+        let mut came = 0;
+        while came < count && self.heard_within(PATIENCE, &mut any).await.is_some() {
+            came += 1;
+        }
+        came
+    }
+
     /// Whether the link still stands.
     #[must_use]
     pub fn is_linked(&self) -> bool {

@@ -10,8 +10,8 @@ const A_WHILE: Duration = Duration::from_millis(500);
 const SOON: Duration = Duration::from_secs(60);
 /// Turns of one agent that run at the same time.
 const RUNNING: usize = 4;
-/// Turns of one conversation that wait.
-const WAITING: usize = 64;
+/// Turns of one conversation that have not ended.
+const OPEN: usize = 64;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_has_one_turn_at_a_time_in_the_order_of_its_messages() {
@@ -74,7 +74,7 @@ async fn so_many_turns_of_a_conversation_wait_and_no_more() {
     client.send("helper", "main", "runs").await;
     let first = agent.take().await;
     let mut last = None;
-    for number in 0..WAITING {
+    for number in 1..OPEN {
         last = Some(client.send("helper", "main", &format!("waits {number}")).await);
     }
 
