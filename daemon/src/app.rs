@@ -120,8 +120,14 @@ impl App {
             asks: Marks::new(),
             image: AgentImage::new(agent_binary, env!("CARGO_PKG_VERSION")),
         });
-        let runtime = tokio::runtime::Handle::current();
-        let chat = Chat::new(Arc::clone(&context), tasks.clone(), runtime, stop.clone());
+        let chat = Chat::new(chat::Parts {
+            store: store.clone(),
+            links: context.links.clone(),
+            config: live.clone(),
+            tasks: tasks.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            stop: stop.clone(),
+        });
         let driver = Driver::new(tasks.clone(), stop.clone());
         let watch = config::follow(&driver, paths.config.as_deref(), &live);
         let audit = Audit::default();
@@ -198,7 +204,7 @@ impl App {
             tasks.clone(),
             stop.clone(),
         ));
-        driver.spawn(chat::Clock(chat.clone()), || chat::CLOCK, Activator::new());
+        chat::Clock::start(&driver, &chat);
         let follow = Activator::new();
         driver.wake_on_change(context.events.subscribe(), follow.clone());
         driver.spawn(chat::Phases::from_now(chat).await?, || PHASES, follow);

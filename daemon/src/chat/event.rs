@@ -35,50 +35,40 @@ impl Event {
     #[must_use]
     pub fn message(message: Message) -> Self {
         let seq = Some(message.seq);
-        Self::new(event::CHAT_MESSAGE, seq, &message, Body::Message(message.clone()))
+        let frame = frame(event::CHAT_MESSAGE, seq, &message);
+        Self::new(seq, frame, Body::Message(message))
     }
 
     /// A piece of an answer.
     #[must_use]
     pub fn delta(delta: ChatDelta) -> Self {
-        Self::new(event::CHAT_DELTA, None, &delta, Body::Delta(delta.clone()))
+        let frame = frame(event::CHAT_DELTA, None, &delta);
+        Self::new(None, frame, Body::Delta(delta))
     }
 
     /// The use of a tool.
     #[must_use]
     pub fn tool(tool: ChatTool) -> Self {
-        Self::new(event::CHAT_TOOL, None, &tool, Body::Tool(tool.clone()))
+        let frame = frame(event::CHAT_TOOL, None, &tool);
+        Self::new(None, frame, Body::Tool(tool))
     }
 
     /// The end of a turn.
     #[must_use]
     pub fn done(done: ChatDone) -> Self {
-        Self::new(event::CHAT_DONE, None, &done, Body::Done(done.clone()))
+        let frame = frame(event::CHAT_DONE, None, &done);
+        Self::new(None, frame, Body::Done(done))
     }
 
     /// A phase; `seq` is its place in the event log.
     #[must_use]
     pub fn phase(phase: AgentPhase, seq: u64) -> Self {
-        Self::new(event::AGENT_PHASE, Some(seq), &phase, Body::Phase(phase.clone()))
+        let frame = frame(event::AGENT_PHASE, Some(seq), &phase);
+        Self::new(Some(seq), frame, Body::Phase(phase))
     }
 
-    /// Writes the frame as `agentbot_wire::Frame::Event` would, and knows where its payload lies.
-    fn new(name: &'static str, seq: Option<u64>, payload: &impl Serialize, body: Body) -> Self {
-        let mut frame = Vec::with_capacity(512);
-        frame.extend_from_slice(br#"{"type":"event","event":""#);
-        frame.extend_from_slice(name.as_bytes());
-        frame.push(b'"');
-        if let Some(seq) = seq {
-            frame.extend_from_slice(br#","seq":"#);
-            frame.extend_from_slice(seq.to_string().as_bytes());
-        }
-        frame.extend_from_slice(br#","payload":"#);
-        let start = frame.len();
-        // Strings, numbers and words only, into memory: this cannot fail.
-        let _ = serde_json::to_writer(&mut frame, payload);
-        let payload = start..frame.len();
-        frame.push(b'}');
-        Self { body, seq, frame: frame.into(), payload }
+    fn new(seq: Option<u64>, (frame, payload): (Bytes, Range<usize>), body: Body) -> Self {
+        Self { body, seq, frame, payload }
     }
 
     /// Its name.
@@ -152,6 +142,25 @@ impl Event {
             Body::Phase(_) => None,
         }
     }
+}
+
+/// A frame as `agentbot_wire::Frame::Event` would be written, and where its payload lies.
+fn frame(name: &str, seq: Option<u64>, payload: &impl Serialize) -> (Bytes, Range<usize>) {
+    let mut frame = Vec::with_capacity(512);
+    frame.extend_from_slice(br#"{"type":"event","event":""#);
+    frame.extend_from_slice(name.as_bytes());
+    frame.push(b'"');
+    if let Some(seq) = seq {
+        frame.extend_from_slice(br#","seq":"#);
+        frame.extend_from_slice(seq.to_string().as_bytes());
+    }
+    frame.extend_from_slice(br#","payload":"#);
+    let start = frame.len();
+    // Strings, numbers and words only, into memory: this cannot fail.
+    let _ = serde_json::to_writer(&mut frame, payload);
+    let payload = start..frame.len();
+    frame.push(b'}');
+    (frame.into(), payload)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Chat {
     pub async fn converse(&self, actor: &Actor, send: &ChatSend, platform: Platform) -> Result<Exchange> {
         let ear = self.live.hub().listen();
         let (asker, named, conversation) = (actor.clone(), send.agent.clone(), send.conversation.clone());
-        let agent = self.live.context().store.read(move |conn| match &conversation {
+        let agent = self.live.store().read(move |conn| match &conversation {
             Some(id) => access::conversation(conn, &asker, id).map(|found| found.agent),
             None => access::agent(conn, &asker, named.as_deref()).map(|found| found.id),
         });
@@ -49,7 +49,7 @@ impl Chat {
     /// The events of a turn that has ended already.
     async fn told(&self, stored: &Stored) -> Result<VecDeque<Arc<Event>>> {
         let (turn, conversation) = (stored.turn.clone(), stored.conversation.id.clone());
-        let read = self.live.context().store.read(move |conn| {
+        let read = self.live.store().read(move |conn| {
             let Some(turn) = turns::get(conn, &turn)?.filter(|turn| turn.status.is_ended()) else {
                 return Ok(None);
             };

@@ -100,7 +100,7 @@ impl Feed {
 
     async fn find(&self, params: &ChatSubscribe) -> Result<InstanceId> {
         let (actor, conversation, named) = (self.actor.clone(), params.conversation.clone(), params.agent.clone());
-        let read = self.live.context().store.read(move |conn| {
+        let read = self.live.store().read(move |conn| {
             access::check_token(conn, &actor)?;
             match conversation {
                 Some(id) => access::conversation(conn, &actor, &id).map(|found| found.agent),
@@ -116,7 +116,7 @@ impl Feed {
         of: Option<&ConversationId>,
     ) -> Result<(Vec<ConversationView>, Vec<turns::Turn>)> {
         let (agent, of) = (agent.clone(), of.cloned());
-        let read = self.live.context().store.read(move |conn| {
+        let read = self.live.store().read(move |conn| {
             let mut open = turns::open_of(conn, &agent)?;
             let known = match &of {
                 Some(id) => conversations::get(conn, id)?.into_iter().collect(),
@@ -186,7 +186,7 @@ impl Feed {
 
     async fn read_on(&mut self, conversation: &ConversationId) -> Result<(), Lagged> {
         let (id, after) = (conversation.clone(), Span::After(self.cursor(conversation)));
-        let read = self.live.context().store.read(move |conn| messages::page(conn, &id, after, PAGE, PAGE_BYTES));
+        let read = self.live.store().read(move |conn| messages::page(conn, &id, after, PAGE, PAGE_BYTES));
         let (messages, more) = read.await.map_err(|error| {
             tracing::warn!(%error, "a client's messages could not be read");
             Lagged

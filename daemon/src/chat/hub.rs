@@ -187,12 +187,13 @@ mod tests {
         let (mut all, mut one, deaf) = (hub.listen(), hub.listen(), hub.listen());
         all.hear(&an_agent(), None);
         one.hear(&an_agent(), Some(&a_conversation()));
-        for event in [said(1, "a"), elsewhere(1), said(2, "b")] {
-            hub.publish(&event);
+        let aside = elsewhere(1);
+        for event in [&said(1, "a"), &aside, &said(2, "b")] {
+            hub.publish(event);
         }
         let first = all.next().await.unwrap();
         assert!(Arc::ptr_eq(&first, &one.next().await.unwrap()));
-        assert_eq!(all.next().await.unwrap(), elsewhere(1));
+        assert_eq!(all.next().await.unwrap(), aside);
         assert_eq!(all.next().await.unwrap(), one.next().await.unwrap());
         drop((all, one, deaf));
         assert!(!hub.is_heard(&an_agent()));

@@ -1,11 +1,17 @@
 //! The turns of one agent: which runs, which waits, and what each sign of the agent means for them. Pure: the time comes as
 //! an argument, and what is to be done goes out as effects.
 
+mod active;
+mod effect;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use agentbot_wire::{ApiError, Code, ConversationId, MAX_MESSAGE, SlotId, ToolCall, TurnId, TurnStatus};
+use agentbot_wire::{ApiError, Code, ConversationId, MAX_MESSAGE, ToolCall, TurnId, TurnStatus};
 use tokio::time::Instant;
+
+use active::{Active, Stage, too_long};
+pub use effect::{Effect, End, Limits, Presence};
 
 use super::text;
 use crate::store::turns::Turn;
@@ -16,87 +22,6 @@ pub const MAX_ACTIVE: usize = 4;
 pub const MAX_ATTEMPTS: u32 = 2;
 /// Pause before a turn is offered again to an agent that was busy.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
-
-/// An agent's connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Presence {
-    /// Where it runs.
-    pub slot: SlotId,
-    /// Which of its connections.
-    pub connection: u64,
-    /// Which of its processes, if it says so.
-    pub boot: Option<String>,
-}
-
-/// How long a turn may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Without any sign of it.
-    pub idle: Duration,
-    /// Altogether, from when the agent was given it.
-    pub total: Duration,
-}
-
-/// How a turn ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
-    /// The turn.
-    pub turn: TurnId,
-    /// Its conversation.
-    pub conversation: ConversationId,
-    /// How.
-    pub status: TurnStatus,
-    /// The answer, or what there is of it.
-    pub answer: String,
-    /// Why there is none.
-    pub error: Option<ApiError>,
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Give the turn to the agent, and tell how it answered.
-    Offer { turn: TurnId, attempt: u32, to: Presence },
-    /// Tell the agent that nobody waits for the turn.
-    Cancel { turn: TurnId, to: Presence },
-    /// Write down that this process of the agent has the turn.
-    Taken { turn: TurnId, attempt: u32, boot: Option<String> },
-    /// Write down that the turn showed something.
-    Shown { turn: TurnId },
-    /// Publish a piece of the answer.
-    Delta { turn: TurnId, conversation: ConversationId, index: u64, text: String, snapshot: bool },
-    /// Publish the use of a tool.
-    Tool { turn: TurnId, conversation: ConversationId, call: ToolCall },
-    /// Write the end down, publish it, and say so with [`Lanes::ended`].
-    End(End),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The agent is away, or asked for patience until a time.
-    Parked(Option<Instant>),
-    /// Sent to the agent, which has not said that it has it.
-    Offered,
-    /// The agent has it.
-    Running,
-    /// Its end is being written down.
-    Ending,
-}
-
-#[derive(Clone, Debug)]
-struct Active {
-    turn: TurnId,
-    stage: Stage,
-    attempt: u32,
-    /// Whether a process of the agent has it, or had; which one.
-    taken: bool,
-    boot: Option<String>,
-    output: bool,
-    text: String,
-    index: u64,
-    since: Instant,
-    sign: Instant,
-}
 
 #[derive(Clone, Debug, Default)]
 struct Lane {
@@ -137,18 +62,7 @@ impl Lanes {
         self.queued += 1;
         let lane = self.lanes.entry(turn.conversation.clone()).or_default();
         if turn.status == TurnStatus::Running && lane.active.is_none() {
-            lane.active = Some(Active {
-                turn: turn.id.clone(),
-                stage: Stage::Parked(None),
-                attempt: turn.attempts.max(1),
-                taken: true,
-                boot: turn.boot.clone(),
-                output: turn.output,
-                text: String::new(),
-                index: 0,
-                since: now,
-                sign: now,
-            });
+            lane.active = Some(Active::left_open(turn, now));
             return Vec::new();
         }
         lane.waiting.push_back((self.queued, turn.id.clone()));
@@ -420,93 +334,12 @@ impl Lanes {
             else {
                 break;
             };
-            let next = Active {
-                turn,
-                stage: Stage::Offered,
-                attempt: 1,
-                taken: false,
-                boot: None,
-                output: false,
-                text: String::new(),
-                index: 0,
-                since: now,
-                sign: now,
-            };
+            let next = Active::new(turn, now);
             effects.push(next.offer(&agent));
             lane.active = Some(next);
             active += 1;
         }
         effects
-    }
-}
-
-impl Active {
-    fn offer(&self, to: &Presence) -> Effect {
-        Effect::Offer { turn: self.turn.clone(), attempt: self.attempt, to: to.clone() }
-    }
-
-    fn offer_again(&mut self, conversation: &ConversationId, agent: &Presence, now: Instant) -> Option<Effect> {
-        if self.stage == Stage::Ending {
-            return None;
-        }
-        let lives = self.boot.is_some() && self.boot == agent.boot;
-        if self.taken && !lives {
-            if self.output || self.attempt >= MAX_ATTEMPTS {
-                return Some(self.end(conversation, TurnStatus::Interrupted, Some(interrupted())));
-            }
-            self.attempt += 1;
-            self.taken = false;
-            self.since = now;
-        }
-        self.stage = Stage::Offered;
-        self.sign = now;
-        Some(self.offer(agent))
-    }
-
-    /// Why it has taken too long, if it has.
-    fn overdue(&self, limits: Limits, now: Instant) -> Option<ApiError> {
-        let message = if self.stage == Stage::Running && now.duration_since(self.sign) >= limits.idle {
-            format!("the agent showed nothing of its answer for {:?}", limits.idle)
-        } else if now.duration_since(self.since) >= limits.total {
-            format!("the agent did not end its answer within {:?}", limits.total)
-        } else {
-            return None;
-        };
-        let hint = "ask again with chat.retry; `agentbotctl restart` helps with an agent that hangs";
-        Some(ApiError { code: Code::TimedOut, message, hint: Some(hint.to_owned()) })
-    }
-
-    fn show(&mut self) -> Option<Effect> {
-        let first = !self.output;
-        self.output = true;
-        first.then(|| Effect::Shown { turn: self.turn.clone() })
-    }
-
-    fn end(&mut self, conversation: &ConversationId, status: TurnStatus, error: Option<ApiError>) -> Effect {
-        self.stage = Stage::Ending;
-        Effect::End(End {
-            turn: self.turn.clone(),
-            conversation: conversation.clone(),
-            status,
-            answer: std::mem::take(&mut self.text),
-            error,
-        })
-    }
-}
-
-fn interrupted() -> ApiError {
-    ApiError {
-        code: Code::Interrupted,
-        message: "the agent stopped in the middle of its answer".to_owned(),
-        hint: Some("ask again with chat.retry, or `/retry` in `agentbotctl chat`".to_owned()),
-    }
-}
-
-fn too_long() -> ApiError {
-    ApiError {
-        code: Code::TooLarge,
-        message: format!("the answer is longer than {MAX_MESSAGE} bytes, and was cut there"),
-        hint: Some("ask for a shorter one, or for a file in the workspace".to_owned()),
     }
 }
 

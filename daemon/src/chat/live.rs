@@ -17,12 +17,13 @@ use super::close::{self, Closed};
 use super::event::Event;
 use super::hub::Hub;
 use super::lanes::{Effect, End, Lanes, Limits, Partial, Presence};
+use crate::config;
 use crate::error::Result;
-use crate::instance::Context;
 use crate::instance::fault;
-use crate::link::NoReply;
+use crate::link::{Links, NoReply};
 use crate::store::turns::Turn;
-use crate::store::{messages, turns};
+use crate::store::{Store, messages, turns};
+use crate::task::Activator;
 
 /// Pause before an end that the disk refused is written again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -32,24 +33,49 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) struct Live(Arc<Inner>);
 
 struct Inner {
-    context: Arc<Context>,
+    store: Store,
+    links: Links,
+    config: config::Live,
     hub: Arc<Hub>,
     agents: Mutex<HashMap<InstanceId, Lanes>>,
     tasks: TaskTracker,
     /// Effects also come up on the store's thread, which has no runtime of its own.
     runtime: Handle,
     stop: CancellationToken,
+    clock: Activator,
     stray: AtomicU64,
 }
 
+/// What the turns need of the rest of the daemon.
+pub struct Parts {
+    /// State.
+    pub store: Store,
+    /// Connected agents.
+    pub links: Links,
+    /// Configuration.
+    pub config: config::Live,
+    /// Where what goes on by itself is tracked.
+    pub tasks: TaskTracker,
+    /// What runs it.
+    pub runtime: Handle,
+    /// Cancelled when the daemon ends.
+    pub stop: CancellationToken,
+}
+
 impl Live {
-    pub(super) fn new(context: Arc<Context>, tasks: TaskTracker, runtime: Handle, stop: CancellationToken) -> Self {
-        let (hub, agents, stray) = (Arc::default(), Mutex::default(), AtomicU64::default());
-        Self(Arc::new(Inner { context, hub, agents, tasks, runtime, stop, stray }))
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts { store, links, config, tasks, runtime, stop } = parts;
+        let (hub, agents, clock, stray) = (Arc::default(), Mutex::default(), Activator::new(), AtomicU64::default());
+        Self(Arc::new(Inner { store, links, config, hub, agents, tasks, runtime, stop, clock, stray }))
     }
 
-    pub(super) fn context(&self) -> &Arc<Context> {
-        &self.0.context
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Wakes whoever looks at the clock.
+    pub(super) fn clock(&self) -> &Activator {
+        &self.0.clock
     }
 
     pub(super) fn hub(&self) -> &Arc<Hub> {
@@ -116,7 +142,7 @@ impl Live {
 
     /// Looks at the clock for every turn under way.
     pub(super) fn tick(&self) {
-        let chat = &self.0.context.config.load().chat;
+        let chat = &self.0.config.load().chat;
         let limits = Limits { idle: chat.turn_idle, total: chat.turn_timeout };
         let due: Vec<InstanceId> = {
             let agents = self.agents();
@@ -125,6 +151,11 @@ impl Live {
         for agent in due {
             self.apply(&agent, |lanes, now| lanes.tick(limits, now));
         }
+    }
+
+    /// Whether any turn is under way with its agent.
+    pub(super) fn is_busy(&self) -> bool {
+        self.agents().values().any(Lanes::needs_clock)
     }
 
     /// Ends every open turn of an agent that is no more.
@@ -143,22 +174,23 @@ impl Live {
         let (live, agent) = (self.clone(), agent.clone());
         match effect {
             Effect::Offer { turn, attempt, to } => {
+                self.0.clock.activate();
                 self.spawn(async move { live.offer(&agent, turn, attempt, to).await });
             }
             Effect::Cancel { turn, to } => {
                 let params = serde_json::to_value(TurnCancel { turn }).unwrap_or_default();
-                self.0.context.links.tell(&to.slot, to.connection, method::TURN_CANCEL, params);
+                self.0.links.tell(&to.slot, to.connection, method::TURN_CANCEL, params);
             }
             Effect::Taken { turn, attempt, boot } => self.spawn(async move {
                 let taken = turn.clone();
-                let written =
-                    live.0.context.store.write(move |conn| turns::take(conn, &taken, attempt, boot.as_deref()));
+                let written = live.0.store.write(move |conn| turns::take(conn, &taken, attempt, boot.as_deref()));
                 note(&turn, written.await);
                 fault::point("chat", "take", "after");
             }),
             Effect::Shown { turn } => self.spawn(async move {
                 let shown = turn.clone();
-                note(&turn, live.0.context.store.write(move |conn| turns::show(conn, &shown)).await);
+                note(&turn, live.0.store.write(move |conn| turns::show(conn, &shown)).await);
+                fault::point("chat", "show", "after");
             }),
             Effect::Delta { turn, conversation, index, text, snapshot } => {
                 if self.0.hub.is_heard(&agent) {
@@ -177,9 +209,8 @@ impl Live {
 
     /// Gives a turn to its agent.
     async fn offer(&self, agent: &InstanceId, turn: TurnId, attempt: u32, to: Presence) {
-        let context = &self.0.context;
         let wanted = turn.clone();
-        let loaded = context.store.read(move |conn| {
+        let loaded = self.0.store.read(move |conn| {
             let Some(turn) = turns::get(conn, &wanted)? else { return Ok(None) };
             messages::get(conn, &turn.message)
         });
@@ -193,11 +224,11 @@ impl Live {
                 return self.apply(agent, |lanes, now| lanes.refused(&turn, to.connection, busy, now));
             }
         };
-        let limit = context.config.load().chat.ack_timeout;
+        let limit = self.0.config.load().chat.ack_timeout;
         let run = TurnRun { turn: turn.clone(), message, attempt };
         let params = serde_json::to_value(run).unwrap_or_default();
         fault::point("chat", "offer", "before");
-        let reply = context.links.ask(&to.slot, to.connection, method::TURN_RUN, params, limit).await;
+        let reply = self.0.links.ask(&to.slot, to.connection, method::TURN_RUN, params, limit).await;
         fault::point("chat", "offer", "after");
         match reply {
             Ok(Ok(_)) => self.apply(agent, |lanes, now| lanes.acked(&turn, to.connection, now)),
@@ -216,7 +247,7 @@ impl Live {
         loop {
             let (wanted, published, instance, live) = (end.clone(), end.clone(), agent.clone(), self.clone());
             fault::point("chat", "end", "before");
-            let written = self.0.context.store.write_then(
+            let written = self.0.store.write_then(
                 move |conn| close::write(conn, &instance, &wanted, crate::store::now()),
                 move |closed| live.closed(&published, closed),
             );

@@ -19,26 +19,34 @@ mod watch;
 
 #[cfg(test)]
 mod test_support;
-
-use std::sync::Arc;
-
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Body, Event};
 pub use exchange::Exchange;
 pub use feed::{Feed, MAX_SUBSCRIPTIONS};
 pub use hub::{Lagged, QUEUE, QUEUE_BYTES};
 pub use lanes::{MAX_ACTIVE, MAX_ATTEMPTS};
+pub use live::Parts;
 pub use requests::{MAX_WAITING, PAGE_BYTES};
-pub use watch::{CLOCK, Clock, Phases};
+pub use watch::{Clock, Phases};
 
 use crate::error::Result;
 use crate::identity::Actor;
-use crate::instance::Context;
 use crate::store::turns;
 use live::Live;
+
+/// The points at which a test build can end the daemon in the middle of a turn.
+pub const FAULT_POINTS: [&str; 8] = [
+    "chat.send.before",
+    "chat.send.after",
+    "chat.offer.before",
+    "chat.offer.after",
+    "chat.take.after",
+    "chat.show.after",
+    "chat.end.before",
+    "chat.end.after",
+];
 
 /// The conversations of all agents.
 #[derive(Clone)]
@@ -47,10 +55,10 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// On a context; what it does by itself is tracked in `tasks` and ends with `stop`.
+    /// Without any turn yet.
     #[must_use]
-    pub fn new(context: Arc<Context>, tasks: TaskTracker, runtime: Handle, stop: CancellationToken) -> Self {
-        Self { live: Live::new(context, tasks, runtime, stop) }
+    pub fn new(parts: Parts) -> Self {
+        Self { live: Live::new(parts) }
     }
 
     /// Takes up the turns that an earlier run of the daemon left open. Before agents are let in.
@@ -58,12 +66,12 @@ impl Chat {
     /// # Errors
     /// Storage errors.
     pub async fn resume(&self) -> Result<usize> {
-        let open = self.live.context().store.scan(turns::open).await?;
+        let open = self.live.store().scan(turns::open).await?;
         let count = open.len();
         for turn in &open {
             self.live.queue(turn);
         }
-        for agent in self.live.context().store.read(turns::orphaned).await? {
+        for agent in self.live.store().read(turns::orphaned).await? {
             self.live.clear(&agent);
         }
         Ok(count)

@@ -66,8 +66,7 @@ impl Chat {
         fault::point("chat", "send", "before");
         let stored = self
             .live
-            .context()
-            .store
+            .store()
             .write_then(
                 move |conn| accept(conn, &asker, &asked, platform),
                 move |(stored, fresh): &(Stored, Option<Turn>)| {
@@ -88,7 +87,7 @@ impl Chat {
     /// `not_found`, `unauthenticated`.
     pub async fn abort(&self, actor: &Actor, turn: &TurnId) -> Result<TurnView> {
         let (asker, wanted) = (actor.clone(), turn.clone());
-        let seen = self.live.context().store.read(move |conn| {
+        let seen = self.live.store().read(move |conn| {
             access::check_token(conn, &asker)?;
             access::turn(conn, &asker, &wanted)
         });
@@ -117,7 +116,7 @@ impl Chat {
     /// `not_found`; `conflict` for a turn that is open or answered; `busy`, `unauthenticated`.
     pub async fn retry(&self, actor: &Actor, turn: &TurnId) -> Result<TurnView> {
         let (asker, wanted, live) = (actor.clone(), turn.clone(), self.live.clone());
-        let retried = self.live.context().store.write_then(
+        let retried = self.live.store().write_then(
             move |conn| again(conn, &asker, &wanted),
             move |(turn, fresh): &(Turn, bool)| {
                 if *fresh {
@@ -134,7 +133,7 @@ impl Chat {
     /// `not_found`.
     pub async fn turn(&self, actor: &Actor, turn: &TurnId) -> Result<TurnView> {
         let (actor, turn) = (actor.clone(), turn.clone());
-        let found = self.live.context().store.read(move |conn| access::turn(conn, &actor, &turn));
+        let found = self.live.store().read(move |conn| access::turn(conn, &actor, &turn));
         found.await.map(|turn| turn.view())
     }
 
@@ -155,8 +154,7 @@ impl Chat {
         let (actor, conversation) = (actor.clone(), params.conversation.clone());
         let (messages, more) = self
             .live
-            .context()
-            .store
+            .store()
             .read(move |conn| {
                 access::conversation(conn, &actor, &conversation)?;
                 messages::page(conn, &conversation, span, limit, PAGE_BYTES)
@@ -172,7 +170,7 @@ impl Chat {
     pub async fn messages(&self, actor: &Actor, agent: &str, limit: u32, offset: u64) -> Result<MessageList> {
         page_size(Some(limit))?;
         let (actor, named) = (actor.clone(), agent.to_owned());
-        let read = self.live.context().store.read(move |conn| {
+        let read = self.live.store().read(move |conn| {
             let agent = access::agent(conn, &actor, Some(&named))?.id;
             Ok((messages::of_instance(conn, &agent, limit, offset)?, messages::count(conn, &agent)?))
         });
@@ -186,7 +184,7 @@ impl Chat {
     /// `not_found`, `invalid` when it is not clear which agent is meant.
     pub async fn conversations(&self, actor: &Actor, agent: Option<&str>) -> Result<ConversationList> {
         let (actor, named) = (actor.clone(), agent.map(str::to_owned));
-        let read = self.live.context().store.read(move |conn| {
+        let read = self.live.store().read(move |conn| {
             let agent = access::agent(conn, &actor, named.as_deref())?.id;
             conversations::of_instance(conn, &agent)
         });
@@ -202,7 +200,7 @@ impl Chat {
         let (actor, named) = (actor.clone(), agent.map(str::to_owned));
         let topic = topic.unwrap_or(MAIN_TOPIC).to_owned();
         check_topic(&topic)?;
-        let read = self.live.context().store.read(move |conn| {
+        let read = self.live.store().read(move |conn| {
             let agent = access::agent(conn, &actor, named.as_deref())?.id;
             let Some(conversation) = conversations::about(conn, &agent, &topic)? else { return Ok(Vec::new()) };
             let limit = usize::try_from(MAX_HISTORY_PAGE).unwrap_or(usize::MAX);

@@ -12,15 +12,25 @@ use crate::error::Result;
 use crate::events::kind;
 use crate::store::events::{self, StoredEvent};
 use crate::store::instances;
-use crate::task::Task;
+use crate::task::{Driver, Task};
 
-/// How often the clock is looked at: a turn that hangs ends so much later than it might.
-pub const CLOCK: Duration = Duration::from_millis(250);
+/// How often the clock is looked at while a turn is under way: one that hangs ends so much later than it might.
+const CLOCK: Duration = Duration::from_millis(250);
+/// How often while there is none: the first one wakes the task.
+const REST: Duration = Duration::from_secs(3_600);
 /// Events that are read at once.
 const PAGE: usize = 256;
 
 /// The task that looks at the clock.
-pub struct Clock(pub Chat);
+pub struct Clock(Chat);
+
+impl Clock {
+    /// Has a driver look at the clock for as long as it lives.
+    pub fn start(driver: &Driver, chat: &Chat) {
+        let (asked, wakes) = (chat.clone(), chat.live.clock().clone());
+        driver.spawn(Self(chat.clone()), move || if asked.live.is_busy() { CLOCK } else { REST }, wakes);
+    }
+}
 
 impl Task for Clock {
     fn name(&self) -> &'static str {
@@ -45,7 +55,7 @@ impl Phases {
     /// # Errors
     /// Storage errors.
     pub async fn from_now(chat: Chat) -> Result<Self> {
-        let seen = chat.live.context().store.read(events::newest).await?;
+        let seen = chat.live.store().read(events::newest).await?;
         Ok(Self { chat, seen })
     }
 
@@ -64,7 +74,7 @@ impl Phases {
         }
         if self.chat.live.hub().is_heard(&agent) {
             let of = agent.clone();
-            let found = self.chat.live.context().store.read(move |conn| instances::get(conn, &of)).await?;
+            let found = self.chat.live.store().read(move |conn| instances::get(conn, &of)).await?;
             let Some(instance) = found else { return Ok(()) };
             let reason = event.payload["reason"].as_str().map(str::to_owned);
             let told = AgentPhase { agent, name: instance.name, phase, reason };
@@ -84,7 +94,7 @@ impl Task for Phases {
         let mut told = 0;
         loop {
             let from = self.seen;
-            let page = self.chat.live.context().store.read(move |conn| events::since(conn, from, PAGE)).await?;
+            let page = self.chat.live.store().read(move |conn| events::since(conn, from, PAGE)).await?;
             let whole = page.len() == PAGE;
             for event in page {
                 self.seen = event.seq;

@@ -28,7 +28,7 @@ mod views;
 mod worker;
 
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub mod fault;
 pub mod plan;
