@@ -202,7 +202,9 @@ impl App {
         let left_open = chat.resume().await?;
         tracing::info!(turns = left_open, "open turns taken up");
         if let Some(door) = tcp {
-            let bounds = http::Bounds { connections: config.http.connections, ..bounds };
+            // Anybody may hold a connection open before it is known who it is: there it may not lie idle for long.
+            let idle_timeout = config.limits.header_timeout;
+            let bounds = http::Bounds { connections: config.http.connections, idle_timeout, ..bounds };
             let router = http::tcp_router(state.clone());
             tasks.spawn(http::serve_tcp(door, router, bounds, tasks.clone(), stop.clone()));
         }
