@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gives a fresh machine what the tests need: a Docker Engine that answers, iptables, systemd-analyze.
+# Gives a fresh machine what the tests need: a Docker Engine that answers, iptables, systemd-analyze, foreign clients.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/lib.sh
@@ -20,3 +20,4 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 ensure_engine_runs
 ensure_musl_target
+scripts/ensure-foreign-clients.sh

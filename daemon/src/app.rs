@@ -62,6 +62,7 @@ pub struct App {
     state: http::State,
     admission: Arc<Admission>,
     admin: http::AdminListener,
+    tcp: Option<http::TcpDoor>,
     accepted: mpsc::Receiver<crate::link::Accepted>,
     driver: Driver,
     tasks: TaskTracker,
@@ -100,6 +101,7 @@ impl App {
         let gid = admission.group_id().await?;
         prepare_runtime(&paths.runtime, gid)?;
         let admin = http::bind_admin(&socket, gid)?;
+        let tcp = http::bind_tcp(&config.http).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (door, accepted) = mpsc::channel(ACCEPT_QUEUE);
         let wakes = Marks::new();
@@ -149,7 +151,10 @@ impl App {
             memory,
             gateway: Gateway::new(store.clone(), live.clone()),
             daemon: Arc::new(daemon),
+            chat: chat.clone(),
             config: live,
+            tasks: tasks.clone(),
+            clients: Arc::default(),
         };
         Ok(Self {
             context,
@@ -159,6 +164,7 @@ impl App {
             state,
             admission,
             admin,
+            tcp,
             accepted,
             driver,
             tasks,
@@ -183,6 +189,7 @@ impl App {
             state,
             admission,
             admin,
+            tcp,
             accepted,
             driver,
             tasks,
@@ -201,6 +208,13 @@ impl App {
         let left_open = chat.resume().await?;
         tracing::info!(turns = left_open, "open turns taken up");
         let gateway = state.gateway.clone();
+        if let Some(door) = tcp {
+            // Anybody may hold a connection open before it is known who it is: there it may not lie idle for long.
+            let idle_timeout = config.limits.header_timeout;
+            let bounds = http::Bounds { connections: config.http.connections, idle_timeout, ..bounds };
+            let router = http::tcp_router(state.clone());
+            tasks.spawn(http::serve_tcp(door, router, bounds, tasks.clone(), stop.clone()));
+        }
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(

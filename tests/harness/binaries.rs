@@ -6,12 +6,12 @@ use std::sync::OnceLock;
 
 const AGENT: &str = "AGENTBOT_AGENT_BIN";
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a member of the workspace").to_owned()
 }
 
 /// The cargo target directory that this program was built into.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
     let profile = profile_dir(&program);
     profile.parent().expect("a profile has a target directory").to_owned()
@@ -82,22 +82,33 @@ pub fn helper_binary(name: &str) -> PathBuf {
 #[must_use]
 pub fn syscalls_binary() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let output = target().join("syscalls-static");
-            let partial = target().join(format!("syscalls-static.{}", std::process::id()));
-            let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-            let status = Command::new(compiler)
-                .current_dir(workspace())
-                .args(["--edition", "2024", "--target", &format!("{}-unknown-linux-musl", std::env::consts::ARCH)])
-                .args(["-C", "opt-level=1", "-C", "strip=symbols", "-o"])
-                .arg(&partial)
-                .arg("tests/helpers/syscalls.rs")
-                .status()
-                .expect("rustc runs");
-            assert!(status.success(), "rustc did not build tests/helpers/syscalls.rs for musl");
-            std::fs::rename(&partial, &output).expect("the target directory can be written");
-            output
-        })
-        .clone()
+    BUILT.get_or_init(|| compile_static("syscalls")).clone()
+}
+
+/// What an agent's container runs whose part a test plays, compiled like [`syscalls_binary`].
+///
+/// # Panics
+/// When the compiler cannot build it.
+#[must_use]
+pub fn sleeper_binary() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| compile_static("sleeper")).clone()
+}
+
+fn compile_static(name: &str) -> PathBuf {
+    let output = target().join(format!("{name}-static"));
+    let partial = target().join(format!("{name}-static.{}", std::process::id()));
+    let source = format!("tests/helpers/{name}.rs");
+    let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let status = Command::new(compiler)
+        .current_dir(workspace())
+        .args(["--edition", "2024", "--target", &format!("{}-unknown-linux-musl", std::env::consts::ARCH)])
+        .args(["-C", "opt-level=1", "-C", "strip=symbols", "-o"])
+        .arg(&partial)
+        .arg(&source)
+        .status()
+        .expect("rustc runs");
+    assert!(status.success(), "rustc did not build {source} for musl");
+    std::fs::rename(&partial, &output).expect("the target directory can be written");
+    output
 }

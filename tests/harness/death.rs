@@ -41,6 +41,16 @@ impl Daemon {
         true
     }
 
+    /// Waits for the death at a fault point that no operation passes.
+    ///
+    /// # Panics
+    /// When it does not come in time, or the daemon ends otherwise.
+    pub async fn died_at(&mut self, point: &str) {
+        let status = self.waited(SOON).await.unwrap_or_else(|| panic!("{point} was passed by"));
+        self.child = None;
+        assert_eq!(status.signal(), Some(9), "at {point} the daemon ended with {status}:\n{}", self.log_since_start());
+    }
+
     fn try_wait(&mut self) -> Option<ExitStatus> {
         self.child.as_mut().and_then(|child| child.try_wait().ok().flatten())
     }

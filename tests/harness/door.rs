@@ -14,10 +14,16 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::binaries::helper_binary;
+use super::scripted_agent::Seat;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-type Stream = tokio::io::Join<ChildStdout, ChildStdin>;
+/// A connection by way of a helper.
+pub type AgentStream = tokio::io::Join<ChildStdout, ChildStdin>;
+
+/// The helper of a connection and the copy it was started from.
+#[derive(Debug)]
+pub struct AgentHelper(#[allow(dead_code)] Child, #[allow(dead_code)] TempDir);
 
 /// Why an agent was not let in.
 #[derive(Clone, Debug)]
@@ -77,12 +83,23 @@ pub async fn knock(dir: &Path, name: &str, uid: u32, gid: u32, bytes: &[u8]) -> 
     ended.expect("the door answers").expect("the helper ends")
 }
 
+/// A bare connection to an agent's socket under its uid. The helper behind it lives as long as the second value.
+///
+/// # Panics
+/// When the helper cannot be run.
+pub async fn agent_stream(seat: &Seat) -> (AgentStream, AgentHelper) {
+    let copy = copy_of_helper();
+    let mut child = helper(&copy, &seat.run, "agentbot.sock", seat.uid, seat.uid).spawn().expect("setpriv can be run");
+    let input = child.stdin.take().expect("a piped stdin");
+    let output = child.stdout.take().expect("a piped stdout");
+    (tokio::io::join(output, input), AgentHelper(child, copy))
+}
+
 /// A program that speaks the agent's protocol by hand.
 #[derive(Debug)]
 pub struct FakeAgent {
-    socket: WebSocketStream<Stream>,
-    _helper: Child,
-    _copy: TempDir,
+    socket: WebSocketStream<AgentStream>,
+    _helper: AgentHelper,
 }
 
 impl FakeAgent {
@@ -104,7 +121,7 @@ impl FakeAgent {
         headers.insert("authorization", format!("Bearer {nonce}").parse().expect("a nonce is plain text"));
         let upgrade = tokio_tungstenite::client_async(request, tokio::io::join(output, input));
         match tokio::time::timeout(PATIENCE, upgrade).await.expect("the agent's door answers") {
-            Ok((socket, _)) => Ok(Self { socket, _helper: child, _copy: copy }),
+            Ok((socket, _)) => Ok(Self { socket, _helper: AgentHelper(child, copy) }),
             Err(tokio_tungstenite::tungstenite::Error::Http(reply)) => Err(Refusal::Status(reply.status().as_u16())),
             Err(error) => Err(Refusal::Connection(error.to_string())),
         }
@@ -118,13 +135,24 @@ impl FakeAgent {
     /// # Panics
     /// When there is no answer in time.
     pub async fn hello(&mut self, nonce: &str) -> Result<Welcome, Refusal> {
+        self.hello_as(nonce, None).await
+    }
+
+    /// Says hello with this nonce as this process, and waits for the answer.
+    ///
+    /// # Errors
+    /// When it is refused.
+    ///
+    /// # Panics
+    /// When there is no answer in time.
+    pub async fn hello_as(&mut self, nonce: &str, boot: Option<&str>) -> Result<Welcome, Refusal> {
         let hello = Hello {
             protocol: 1,
             nonce: nonce.to_owned(),
             runtime: "fake".to_owned(),
             version: "0".to_owned(),
             capabilities: Vec::new(),
-            boot: None,
+            boot: boot.map(str::to_owned),
         };
         let params = serde_json::to_value(hello).expect("plain data");
         self.send(Frame::request("1", method::HELLO, params).to_text()).await?;
@@ -135,6 +163,11 @@ impl FakeAgent {
             Frame::Res { error: Some(error), .. } => Err(Refusal::Hello(error)),
             other => Err(Refusal::Closed(format!("an answer to hello was wanted, not {other:?}"))),
         }
+    }
+
+    /// The socket itself, for whoever speaks and hears at once. The helper lives as long as the second value.
+    pub(crate) fn into_parts(self) -> (WebSocketStream<AgentStream>, AgentHelper) {
+        (self.socket, self._helper)
     }
 
     /// Beats once.

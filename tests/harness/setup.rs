@@ -46,6 +46,14 @@ impl Setup {
             .uids(100)
     }
 
+    /// The daemon of a story that plays its agents itself: their containers sleep, and a script that is slow or gone for
+    /// a while is no reason to restart them.
+    #[must_use]
+    pub fn scripted() -> Self {
+        let sleeping = Self::new().agent(&super::binaries::sleeper_binary());
+        sleeping.set("beat.period", "\"10s\"").set("beat.hello_timeout", "\"60s\"")
+    }
+
     /// With one key, as `section.key`, and its value as TOML.
     ///
     /// # Panics

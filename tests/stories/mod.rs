@@ -1,11 +1,14 @@
 //! Stories of four sentences: make, act, wait, compare. The verbs live in the harness.
 
+mod client_socket;
 mod command_line;
 mod configuration;
+mod conformance;
 mod crash_points;
 mod crashes;
 mod doors;
 mod engine_trouble;
+mod foreign_clients;
 mod harness_itself;
 mod idempotency;
 mod lifecycle;
@@ -20,3 +23,14 @@ mod service;
 mod start_up;
 mod supersede;
 mod table_itself;
+mod talk;
+mod talk_agents;
+mod talk_clients;
+mod talk_crash_points;
+mod talk_death;
+mod talk_floods;
+mod talk_queue;
+mod talk_restart;
+mod talk_resume;
+mod tcp_door;
+mod tokens;

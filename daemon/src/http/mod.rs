@@ -6,22 +6,33 @@ mod agentbot;
 mod auth;
 mod body;
 mod idempotency;
+mod limit;
 mod openai;
 mod patience;
 mod request_id;
 mod serve;
+mod shape;
 mod socket;
+mod sse;
 mod status;
+mod tcp;
+mod ws;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::{get, post};
 
 pub use agent::serve_agents;
 pub use agentbot::router as agentbot_router;
 pub use auth::AdminPeer;
 pub use serve::{AdminListener, Bounds, bind_admin, serve_admin};
+pub use tcp::{TcpDoor, bind_tcp, serve_tcp};
+pub use ws::Counts as ClientCounts;
 
+use tokio_util::task::TaskTracker;
+
+use crate::chat::Chat;
 use crate::config::Live;
 use crate::gateway::Gateway;
 use crate::instance::{Audit, Context, Instances};
@@ -39,8 +50,14 @@ pub struct State {
     pub gateway: Gateway,
     /// The daemon as a whole, for `health` and `status`.
     pub daemon: Arc<DaemonView>,
+    /// The conversations.
+    pub chat: Chat,
     /// Configuration.
     pub config: Live,
+    /// What outlives its request: sockets of clients.
+    pub tasks: TaskTracker,
+    /// What was refused to clients, and why they were closed.
+    pub clients: Arc<ClientCounts>,
 }
 
 /// What `health` and `status` show beside the agents.
@@ -67,5 +84,22 @@ pub fn admin_router(state: State) -> Router {
     agentbot::router()
         .layer(axum::middleware::from_fn_with_state(bounds, body::bound))
         .layer(axum::middleware::from_fn(request_id::tag))
+        .with_state(state)
+}
+
+/// The router of the TCP door, without its gate. Who asks is known before a body is read.
+pub fn tcp_router(state: State) -> Router {
+    let bounds = body::Bounds::of(&state.config.load().limits, state.instances.stopping().clone());
+    let bound = axum::middleware::from_fn_with_state(bounds, body::bound);
+    let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone()));
+    let routes = [
+        ("/api/chat", get(agentbot::chat::log).post(agentbot::chat::send)),
+        ("/api/chat/ws", get(ws::upgrade)),
+        ("/v1/chat/completions", post(openai::talk::complete)),
+        ("/v1/models", get(openai::talk::models)),
+    ];
+    auth::guarded(routes.map(|(path, methods)| (path, methods.layer(bound.clone()), holder.clone())))
+        .fallback(shape::not_found)
+        .method_not_allowed_fallback(shape::method_not_allowed)
         .with_state(state)
 }

@@ -26,9 +26,9 @@ pub const CLOSE_TOO_LONG: u16 = 1009;
 pub enum Read {
     /// A text message.
     Text(Utf8Bytes),
-    /// A ping or a pong: somebody is there.
+    /// A ping or a pong: somebody is there. A close too: whoever reads on has it answered, and then hears the end.
     Life,
-    /// The other side is gone, or said that it goes.
+    /// The other side is gone.
     End,
     /// A broken rule: the close code for it, and why.
     Unfit(u16, &'static str),
@@ -48,8 +48,7 @@ pub fn bounded(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
 pub fn read(message: Result<Message, axum::Error>) -> Read {
     match message {
         Ok(Message::Text(text)) => Read::Text(text),
-        Ok(Message::Ping(_) | Message::Pong(_)) => Read::Life,
-        Ok(Message::Close(_)) => Read::End,
+        Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => Read::Life,
         Ok(Message::Binary(_)) => Read::Unfit(CLOSE_NOT_TEXT, "text frames only"),
         Err(error) => fault(&error),
     }
@@ -84,6 +83,11 @@ mod tests {
             Tungstenite::Protocol(ProtocolError::ResetWithoutClosingHandshake),
         ];
         assert!(gone.into_iter().all(|error| read(Err(axum::Error::new(error))) == Read::End));
+    }
+
+    #[test]
+    fn a_close_is_read_past_so_that_it_is_answered() {
+        assert_eq!(read(Ok(Message::Close(None))), Read::Life);
     }
 
     #[test]
