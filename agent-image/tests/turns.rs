@@ -307,6 +307,8 @@ async fn an_answer_without_end_is_cut_at_the_limit() {
     let stream = async { while call.text(&piece).await {} };
     let (text, ()) = tokio::join!(stage.done(), stream);
     assert_eq!(text.len(), MAX_MESSAGE / 3 * 3);
+    let most = stage.agent.most_memory();
+    assert!(most < 32 * 1024, "{most} KiB");
 }
 
 #[tokio::test]
