@@ -163,7 +163,7 @@ async fn tools_are_used_and_the_model_sees_what_they_said() {
     call.use_tools(&[("memory", json!({"action": "get", "key": "colour"}))]).await;
     stage.serve("memory.get", json!({"memory": {"colour": "blue"}, "more": false})).await;
     let call = stage.door.call().await;
-    assert_eq!(call.messages().last().unwrap().1, "blue");
+    assert_eq!(call.messages().last().unwrap().1, r#"{"value":"blue"}"#);
     call.say("It is blue.").await;
     assert_eq!(stage.done().await, "It is blue.");
 }
