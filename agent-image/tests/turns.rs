@@ -163,7 +163,7 @@ async fn tools_are_used_and_the_model_sees_what_they_said() {
     call.use_tools(&[("memory", json!({"action": "get", "key": "colour"}))]).await;
     stage.serve("memory.get", json!({"memory": {"colour": "blue"}, "more": false})).await;
     let call = stage.door.call().await;
-    assert_eq!(call.messages().last().unwrap().1, "blue");
+    assert_eq!(call.messages().last().unwrap().1, r#"{"value":"blue"}"#);
     call.say("It is blue.").await;
     assert_eq!(stage.done().await, "It is blue.");
 }
@@ -307,6 +307,8 @@ async fn an_answer_without_end_is_cut_at_the_limit() {
     let stream = async { while call.text(&piece).await {} };
     let (text, ()) = tokio::join!(stage.done(), stream);
     assert_eq!(text.len(), MAX_MESSAGE / 3 * 3);
+    let most = stage.agent.most_memory();
+    assert!(most < 32 * 1024, "{most} KiB");
 }
 
 #[tokio::test]

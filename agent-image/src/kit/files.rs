@@ -129,7 +129,7 @@ fn list(workspace: &Path, inside: &Inside) -> Result<Used, Refused> {
         text.push_str(&format!("({} more)\n", names.len() - MAX_LIST));
     }
     if names.is_empty() {
-        text.push_str("(empty)\n");
+        text.push_str(r#"{"entries":[]}"#);
     }
     Ok(Used::done(text, format!("{} entries", names.len())))
 }

@@ -59,8 +59,8 @@ async fn act(desk: &Desk, arguments: Arguments) -> Result<Used, String> {
             let key = named(key)?;
             let found: MemoryFound = ask(desk, method::MEMORY_GET, &MemoryGet { key: Some(key.clone()) }).await?;
             Ok(match found.memory.get(&key) {
-                Some(value) => Used::done(cut(shown(value)), format!("found {}", short(&key))),
-                None => Used::done(format!("nothing is remembered under `{key}`"), format!("no {}", short(&key))),
+                Some(value) => Used::done(cut(json!({ "value": value }).to_string()), format!("found {}", short(&key))),
+                None => Used::done(json!({ "value": null }).to_string(), format!("no {}", short(&key))),
             })
         }
         "put" => {
@@ -130,7 +130,7 @@ fn cut(mut text: String) -> String {
 
 fn listed(found: &MemoryFound, show: impl Fn(&Value) -> String) -> Used {
     if found.memory.is_empty() {
-        return Used::done("nothing found", "nothing found");
+        return Used::done(json!({"memory": {}}).to_string(), "nothing found");
     }
     let mut text = String::new();
     let mut told = 0;
@@ -173,7 +173,7 @@ mod tests {
         let used = listed(&MemoryFound { memory, more: false }, shown);
         assert!(used.content.ends_with("(there are more)\n") && used.detail == format!("{MAX_FOUND} found"));
         let nothing = listed(&MemoryFound::default(), shown);
-        assert!(nothing.ok && nothing.content == "nothing found");
+        assert!(nothing.ok && nothing.content == r#"{"memory":{}}"#);
     }
 
     #[tokio::test]

@@ -24,6 +24,9 @@ impl Sse {
     /// When a line or an event is too long.
     pub fn push(&mut self, piece: &[u8], events: &mut impl Extend<Vec<u8>>) -> Result<(), TooLong> {
         let mut rest = piece;
+        if piece.is_empty() {
+            return Ok(());
+        }
         if std::mem::take(&mut self.after_cr) && rest.first() == Some(&b'\n') {
             rest = &rest[1..];
         }
@@ -132,6 +135,11 @@ mod tests {
         assert_eq!(events(&[b"data: a\n"]), ["a"]);
         assert_eq!(events(&["\u{feff}data: a\r".as_bytes(), b"\n\r\n"]), ["a"]);
         assert!(events(&[b""]).is_empty());
+    }
+
+    #[test]
+    fn an_empty_piece_changes_nothing() {
+        assert_eq!(events(&[b"data: a\r", b"", b"\ndata: b\r\n\r\n"]), ["a\nb"]);
     }
 
     #[test]

@@ -109,7 +109,8 @@ Tools:
   version  show the version
 
 Each tool explains itself with --help. The agent reads AGENTBOT_SOCKET,
-the daemon's socket (default /run/agentbot/agentbot.sock).
+the daemon's socket (default /run/agentbot/agentbot.sock), and
+AGENTBOT_WORKSPACE, its own directory (default /workspace).
 ";
 
 /// What a tool has to say at its end.
@@ -176,7 +177,7 @@ fn complain(what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::{DEFAULT_SOCKET, SOCKET_VARIABLE};
+    use crate::agent::{DEFAULT_SOCKET, DEFAULT_WORKSPACE, SOCKET_VARIABLE, WORKSPACE_VARIABLE};
 
     #[test]
     fn every_tool_in_the_help_exists() {
@@ -192,7 +193,9 @@ mod tests {
     }
 
     #[test]
-    fn the_help_names_the_variable_and_its_default() {
-        assert!(HELP.contains(SOCKET_VARIABLE) && HELP.contains(DEFAULT_SOCKET));
+    fn the_help_names_the_variables_and_their_defaults() {
+        for word in [SOCKET_VARIABLE, DEFAULT_SOCKET, WORKSPACE_VARIABLE, DEFAULT_WORKSPACE] {
+            assert!(HELP.contains(word), "{word}");
+        }
     }
 }

@@ -51,7 +51,7 @@ fn a_file_is_written_read_longer_and_gone() {
     assert!(scene.fails("delete", "notes").contains("not empty"));
     scene.says("delete", "notes/a.txt", None);
     scene.says("delete", "notes", None);
-    assert_eq!(scene.says("list", ".", None), "(empty)\n");
+    assert_eq!(scene.says("list", ".", None), r#"{"entries":[]}"#);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_link_is_listed_and_deleted_but_never_followed() {
 fn the_agents_own_place_is_hidden() {
     let scene = scene();
     fs::create_dir_all(scene.workspace.join(".agentbot/turns")).unwrap();
-    assert_eq!(scene.says("list", "", None), "(empty)\n");
+    assert_eq!(scene.says("list", "", None), r#"{"entries":[]}"#);
 }
 
 #[test]
