@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use agentbot_wire::{
-    AgentPhase, ApiError, ChatDelta, ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatSubscribed, ChatTool, ChatTurn,
-    ClientPolicy, Code, Connect, Connected, ConversationId, ConversationView, Frame, History, HistoryParams, Message,
-    MessageId, Phase, Platform, Sender, ToolCall, ToolStatus, TurnId, TurnStatus, TurnView, event, method,
+    AgentPhase, ApiError, ChatDelta, ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatTool, Code, Connect,
+    ConversationId, ConversationView, Frame, Message, MessageId, Phase, Platform, Sender, ToolCall, ToolStatus, TurnId,
+    TurnStatus, TurnView, event,
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
