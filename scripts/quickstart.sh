@@ -107,12 +107,21 @@ provision_agent() {
     ctl show "$agent"
 }
 
+talk_to_agent() {
+    local greeting='hello'
+    say "Talking to it: agentbotctl chat $agent \"$greeting\""
+    ctl chat "$agent" "$greeting" || die "the agent \"$agent\" did not answer" \
+        "one that an earlier version made cannot: agentbotctl delete $agent, then make quickstart again; undelete brings it back"
+}
+
 farewell() {
     local run=${release#"$PWD"/}/agentbotctl
     [ "$(id -u)" = 0 ] || run="sudo $run"
     printf '\nNext:\n'
     printf '    %-60s %s\n' \
+        "$run chat $agent" "a conversation" \
         "$run list" "all agents" \
+        "$run model discover" "models found on this machine" \
         "$run repair $agent" "after breaking its container on purpose" \
         "$run provision scout" "another agent" \
         "$run --help" "all it can do" \
@@ -130,4 +139,5 @@ scripts/build.sh
 refuse_a_foreign_daemon
 start_daemon
 provision_agent
+talk_to_agent
 farewell

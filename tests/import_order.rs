@@ -38,6 +38,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rusqlite", &["store/", "store.rs"]),
     ("refinery", &["store/", "store.rs"]),
     ("hyper_util::client", &["gateway/", "egress/"]),
+    ("reqwest", &["gateway/", "egress/"]),
 ];
 
 const DIALECTS: &[&str] = &["agentbot", "control", "service"];

@@ -49,6 +49,7 @@ impl Exit {
             | Code::EngineRefused
             | Code::NotHardened
             | Code::AgentUnresponsive
+            | Code::AgentFailed
             | Code::DataLost
             | Code::Cancelled
             | Code::Internal => Self::Failed,

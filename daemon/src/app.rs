@@ -9,16 +9,18 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::chat::Chat;
+use crate::chat::{self, Chat};
 use crate::config::{self, Config, Live, Loaded};
 use crate::engine::docker::{Docker, Timeouts};
 use crate::engine::presence::Presence;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::http;
-use crate::identity::{Admission, DaemonKey, DaemonLock};
+use crate::identity::{Admission, DaemonKey, DaemonLock, Leases};
 use crate::instance::{self, AgentImage, Audit, Context, Housekeeping, Instances, Pulse, SlotDirs};
 use crate::link::{Doors, Links};
+use crate::memory::Memory;
 use crate::stats::{HostSampler, Sampling};
 use crate::store::{Store, StoreOptions, dirs, instances, slots};
 use crate::task::{Activator, Driver, Marks};
@@ -29,6 +31,8 @@ mod systemd;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Connections of agents that wait to be served.
 const ACCEPT_QUEUE: usize = 64;
+/// How often the event log is read when nothing says that it has grown.
+const PHASES: Duration = Duration::from_secs(5);
 /// How often the host is sampled.
 const SAMPLING: Duration = Duration::from_secs(5);
 /// How often what goes by itself is looked for.
@@ -52,6 +56,7 @@ pub struct Paths {
 /// A daemon that is bound and ready to serve.
 pub struct App {
     context: Arc<Context>,
+    chat: Chat,
     audit: Audit,
     pulse: Pulse,
     state: http::State,
@@ -90,6 +95,7 @@ impl App {
         let key = tokio::task::spawn_blocking(move || DaemonKey::load_or_create(&key_file, may_create))
             .await
             .map_err(Error::internal)??;
+        instance::hash_tokens(&store, &key).await?;
         let mut warnings: Vec<String> = admission.warning().await?.into_iter().collect();
         let gid = admission.group_id().await?;
         prepare_runtime(&paths.runtime, gid)?;
@@ -108,12 +114,23 @@ impl App {
             links: Links::new(wakes.clone()),
             doors: Doors::new(door, tasks.clone(), stop.clone()),
             key,
+            leases: Leases::default(),
             daemon_id,
             config: live.clone(),
             dirs: SlotDirs::new(&state_dir),
             wakes,
             asks: Marks::new(),
             image: AgentImage::new(agent_binary, env!("CARGO_PKG_VERSION")),
+        });
+        let memory = Memory::new(store.clone());
+        let chat = Chat::new(chat::Parts {
+            store: store.clone(),
+            memory: memory.clone(),
+            links: context.links.clone(),
+            config: live.clone(),
+            tasks: tasks.clone(),
+            runtime: tokio::runtime::Handle::current(),
+            stop: stop.clone(),
         });
         let driver = Driver::new(tasks.clone(), stop.clone());
         let watch = config::follow(&driver, paths.config.as_deref(), &live);
@@ -129,11 +146,14 @@ impl App {
         };
         let state = http::State {
             instances: Instances::new(Arc::clone(&context), stop.clone()),
+            memory,
+            gateway: Gateway::new(store.clone(), live.clone()),
             daemon: Arc::new(daemon),
             config: live,
         };
         Ok(Self {
             context,
+            chat,
             audit,
             pulse: Pulse::default(),
             state,
@@ -155,8 +175,22 @@ impl App {
     /// # Errors
     /// When the database cannot be closed in order.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<()> {
-        let Self { context, audit, pulse, state, admission, admin, accepted, driver, tasks, stop, watch, store, _lock } =
-            self;
+        let Self {
+            context,
+            chat,
+            audit,
+            pulse,
+            state,
+            admission,
+            admin,
+            accepted,
+            driver,
+            tasks,
+            stop,
+            watch,
+            store,
+            _lock,
+        } = self;
         let config = context.config.load();
         let bounds = http::Bounds {
             connections: config.limits.connections,
@@ -164,16 +198,24 @@ impl App {
             idle_timeout: config.limits.idle_timeout,
         };
         let host = state.daemon.host.clone();
+        let left_open = chat.resume().await?;
+        tracing::info!(turns = left_open, "open turns taken up");
+        let gateway = state.gateway.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(
             Arc::clone(&context),
-            Arc::new(Chat::default()),
+            Arc::new(chat.clone()),
+            gateway,
             accepted,
             http::Bounds { connections: config.limits.agent_connections, ..bounds },
             tasks.clone(),
             stop.clone(),
         ));
+        chat::Clock::start(&driver, &chat);
+        let follow = Activator::new();
+        driver.wake_on_change(context.events.subscribe(), follow.clone());
+        driver.spawn(chat::Phases::from_now(chat).await?, || PHASES, follow);
         driver.spawn(Sampling(host), || SAMPLING, Activator::new());
         driver.spawn(Housekeeping(Arc::clone(&context)), || HOUSEKEEPING, Activator::new());
         systemd::ready();

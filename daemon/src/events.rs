@@ -22,6 +22,8 @@ pub mod kind {
     pub const ACCEPTED: &str = "operation.accepted";
     /// An operation ended.
     pub const ENDED: &str = "operation.ended";
+    /// An agent's gateway token was replaced.
+    pub const TOKEN_ROTATED: &str = "security.token_rotated";
     /// A container stands in our way or carries our labels without being ours.
     pub const FOREIGN: &str = "security.foreign_container";
 }

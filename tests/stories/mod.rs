@@ -9,6 +9,8 @@ mod engine_trouble;
 mod harness_itself;
 mod idempotency;
 mod lifecycle;
+mod memory;
+mod models;
 mod prune;
 mod purge;
 mod remapped;

@@ -45,6 +45,8 @@ words! {
         NotHardened = "not_hardened",
         /// The agent did not do its part in time.
         AgentUnresponsive = "agent_unresponsive",
+        /// The agent gave up on an answer, for a reason of its own.
+        AgentFailed = "agent_failed",
         /// The model, or the server that has it, failed.
         ModelFailed = "model_failed",
         /// The agent stopped in the middle of its answer.

@@ -114,8 +114,14 @@ sections! {
         ping_timeout: Duration = secs(2), in TICK..=HOUR;
     }
 
-    /// `[chat]`: nothing to set in this version.
+    /// `[chat]`: turns and how long they may take.
     Chat {
+        /// Time for an agent to say that it has a message.
+        ack_timeout: Duration = secs(10), in TICK..=HOUR;
+        /// Time without any sign of an answer after which it is given up: slow models think for a minute or two.
+        turn_idle: Duration = secs(180), in TICK..=DAY;
+        /// Time for a whole answer, tools included.
+        turn_timeout: Duration = secs(1_800), in TICK..=DAY;
     }
 
     /// `[events]`: how long things of the past are kept.

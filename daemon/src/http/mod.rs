@@ -6,6 +6,7 @@ mod agentbot;
 mod auth;
 mod body;
 mod idempotency;
+mod openai;
 mod patience;
 mod request_id;
 mod serve;
@@ -22,7 +23,9 @@ pub use auth::AdminPeer;
 pub use serve::{AdminListener, Bounds, bind_admin, serve_admin};
 
 use crate::config::Live;
+use crate::gateway::Gateway;
 use crate::instance::{Audit, Context, Instances};
+use crate::memory::Memory;
 use crate::task::Driver;
 
 /// What every handler has at hand.
@@ -30,6 +33,10 @@ use crate::task::Driver;
 pub struct State {
     /// The agents.
     pub instances: Instances,
+    /// What they remember.
+    pub memory: Memory,
+    /// The models they talk to.
+    pub gateway: Gateway,
     /// The daemon as a whole, for `health` and `status`.
     pub daemon: Arc<DaemonView>,
     /// Configuration.
@@ -56,13 +63,7 @@ pub struct DaemonView {
 
 /// The router of the admin socket.
 pub fn admin_router(state: State) -> Router {
-    let limits = state.config.load().limits.clone();
-    let bounds = body::Bounds {
-        limit: usize::try_from(limits.body.as_u64()).unwrap_or(usize::MAX),
-        drain: usize::try_from(limits.drain.as_u64()).unwrap_or(usize::MAX),
-        pause: limits.idle_timeout,
-        stop: state.instances.stopping().clone(),
-    };
+    let bounds = body::Bounds::of(&state.config.load().limits, state.instances.stopping().clone());
     agentbot::router()
         .layer(axum::middleware::from_fn_with_state(bounds, body::bound))
         .layer(axum::middleware::from_fn(request_id::tag))

@@ -26,6 +26,7 @@ pub fn of(code: Code) -> StatusCode {
         | Code::ForeignContainer
         | Code::NotHardened
         | Code::AgentUnresponsive
+        | Code::AgentFailed
         | Code::DataLost
         | Code::Interrupted
         | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,

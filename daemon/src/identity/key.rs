@@ -12,7 +12,7 @@ use agentbot_wire::{Code, InstanceId, SlotId};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use nix::libc::O_NOFOLLOW;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroize;
 
 use crate::error::{Error, Result};
@@ -184,6 +184,12 @@ fn write(new: &Path, key: &[u8]) -> io::Result<()> {
 fn unusable(path: &Path, what: &str) -> Error {
     Error::new(Code::Internal, format!("the key file {} {what}", path.display()))
         .hint("restore the key file from a backup, owned by root; it was left as it is")
+}
+
+/// By what a credential is known where it must not be readable.
+#[must_use]
+pub fn credential_hash(credential: &str) -> [u8; 32] {
+    Sha256::digest(credential.as_bytes()).into()
 }
 
 /// The random part of a new gateway token.

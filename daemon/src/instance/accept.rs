@@ -109,10 +109,15 @@ pub(super) fn find_repeat(
     let Some(Idempotency { key, request }) = idempotency else { return Ok(None) };
     let Some(seen) = idempotency::find(conn, &actor.tenant(), &actor.to_string(), key)? else { return Ok(None) };
     if seen.request_hash != request {
-        return Err(Error::new(Code::IdempotencyMismatch, "this Idempotency-Key was used with another request")
-            .hint("use a new key for a new request"));
+        return Err(other_request());
     }
     operations::find(conn, &actor.tenant(), &seen.operation).map(Some)
+}
+
+/// The refusal of a key that stands for another request.
+pub(super) fn other_request() -> Error {
+    Error::new(Code::IdempotencyMismatch, "this Idempotency-Key was used with another request")
+        .hint("use a new key for a new request")
 }
 
 /// The same provision sent before.

@@ -14,7 +14,7 @@ use crate::engine::presence::Presence;
 use crate::engine::{ContainerSpec, Facts, OwnerLabels};
 use crate::error::{Error, Result};
 use crate::events::Events;
-use crate::identity::DaemonKey;
+use crate::identity::{DaemonKey, Leases};
 use crate::link::{DoorSpec, Doors, Introduction, Links};
 use crate::secret::Secret;
 use crate::store::instances::{self, Instance};
@@ -35,6 +35,8 @@ pub struct Context {
     pub doors: Doors,
     /// The daemon's key.
     pub key: DaemonKey,
+    /// What is open with agents' gateway tokens.
+    pub leases: Leases,
     /// The daemon's id, as on labels.
     pub daemon_id: String,
     /// Configuration.

@@ -14,6 +14,7 @@ mod exit;
 mod failure;
 mod files;
 mod housekeeping;
+mod meant;
 mod memory;
 mod observe;
 mod operation;
@@ -22,12 +23,13 @@ mod recent;
 mod reconciler;
 mod requests;
 mod tell;
+mod token;
 mod trash;
 mod views;
 mod worker;
 
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 
 pub mod fault;
 pub mod plan;
@@ -39,9 +41,11 @@ pub use audit::Audit;
 pub use context::{AgentImage, Context};
 pub use files::SlotDirs;
 pub use housekeeping::Housekeeping;
+pub use meant::meant;
 pub use operation::steps_of;
 pub use reconciler::{Pulse, run};
 pub use requests::Instances;
+pub use token::{Holder, hash_tokens};
 pub use views::provisioned;
 
 pub use crate::store::instances::missing;

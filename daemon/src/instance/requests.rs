@@ -7,20 +7,17 @@ use agentbot_wire::{Code, InstanceId, Operation, OperationId, OperationKind, Ope
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{
-    Accepted, Ask, Idempotency, Provisioned, accept, cancel, denied, find_provisioned, new_instance, record,
-};
+use super::accept::{Accepted, Ask, Idempotency, Provisioned, accept, cancel, find_provisioned, new_instance, record};
 use super::admission::{Host, admit as check};
 use super::context::Context;
 use super::operation;
 use super::recent::Recent;
-use super::state::Denied;
+use super::token;
 use crate::error::{Error, Result};
-use crate::identity::{Actor, new_salt};
-use crate::secret::Secret;
+use crate::identity::{Actor, CredentialHash, new_salt};
 use crate::store::instances::{self, Instance};
 use crate::store::operations::{self, Filter};
-use crate::store::slots;
+use crate::store::{Connection, slots};
 
 /// The agents.
 #[derive(Clone)]
@@ -47,7 +44,7 @@ impl Instances {
         &self.recent
     }
 
-    pub(super) fn context(&self) -> &Context {
+    pub(super) fn context(&self) -> &Arc<Context> {
         &self.context
     }
 
@@ -73,7 +70,7 @@ impl Instances {
         }
         let (uids, max) = ((config.slots.uid_range.first, config.slots.uid_range.last), config.slots.max);
         let salt = new_salt()?;
-        let actor = actor.clone();
+        let (actor, context) = (actor.clone(), Arc::clone(&self.context));
         let accepted = self
             .context
             .store
@@ -86,6 +83,7 @@ impl Instances {
                 let slot = slots::allocate(conn, &tenant, uids, max, now)?;
                 let instance = new_instance(admitted, tenant, salt).housed(slot, now);
                 instances::insert(conn, &instance)?;
+                token::set(conn, &context.key, &instance.id, salt)?;
                 let operation =
                     operation::new(OperationKind::Provision, &instance.id, instance.name.as_str(), &actor, now);
                 record(conn, &actor, &instance, &operation, idempotency.as_ref())?;
@@ -132,15 +130,17 @@ impl Instances {
     pub async fn ask(&self, actor: &Actor, ask: Ask) -> Result<Accepted> {
         let (actor, config) = (actor.clone(), self.context.config.load());
         let kind = ask.kind.as_str();
-        let accepted = self
-            .context
-            .store
-            .write(move |conn| {
-                let accepted = accept(conn, &actor, &ask, &config)?;
-                super::fault::point(kind, "accept", "before");
-                Ok(accepted)
-            })
-            .await?;
+        let (salt, context, leases) = (new_salt()?, Arc::clone(&self.context), self.context.leases.clone());
+        let write = move |conn: &Connection| {
+            let accepted = accept(conn, &actor, &ask, &config)?;
+            let ended = token::follow(conn, &context.key, accepted.instance.as_ref(), salt)?;
+            super::fault::point(kind, "accept", "before");
+            Ok((accepted, ended))
+        };
+        let revoke = move |(_, ended): &(Accepted, Option<CredentialHash>)| {
+            ended.iter().for_each(|hash| leases.revoke(hash));
+        };
+        let (accepted, _) = self.context.store.write_then(write, revoke).await?;
         super::fault::point(kind, "accept", "after");
         // What was so already leaves nothing to do.
         let changed = !accepted.operation.status.is_ended();
@@ -245,17 +245,5 @@ impl Instances {
                 () = tokio::time::sleep_until(deadline) => return Ok(operation),
             }
         }
-    }
-
-    /// The gateway token of an agent: derived, never stored.
-    ///
-    /// # Errors
-    /// `not_found`, also for a deleted agent.
-    pub async fn token(&self, actor: &Actor, agent: &str) -> Result<Secret<String>> {
-        let instance = self.find(actor, agent).await?;
-        if instance.desired.is_gone() {
-            return Err(denied(Denied::Deleted, &instance));
-        }
-        Ok(self.context.key.gateway_token(&instance.id, &instance.token_salt))
     }
 }

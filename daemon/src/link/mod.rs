@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agentbot_wire::{AgentName, ApiError, Code, Frame, Hello, InstanceId, PROTOCOL_VERSION, SlotId, Welcome};
+use agentbot_wire::{AgentName, ApiError, Frame, Hello, InstanceId, PROTOCOL_VERSION, SlotId, Welcome};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -24,7 +24,6 @@ pub use session::{
     unknown,
 };
 
-use crate::error::{Error, Result};
 use crate::task::Marks;
 
 /// Frames that wait for a slow agent; past it the agent is closed.
@@ -85,7 +84,16 @@ struct Connection {
 }
 
 /// What an agent answers to a request of ours.
-type Reply = Result<Value, ApiError>;
+pub type Reply = Result<Value, ApiError>;
+
+/// Why an agent does not answer a request of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoReply {
+    /// The connection is over.
+    Gone,
+    /// Not in the time given.
+    Late,
+}
 
 /// What a session hears of its connection: what is to be sent, and that it is over.
 struct Joined {
@@ -179,11 +187,11 @@ impl Links {
         }
     }
 
-    /// Asks an agent for something and waits for its answer, at most so long. Taken on `connection` alone: a newer
+    /// Asks an agent for something and waits for what it answers, at most so long. It goes to `connection` alone: a newer
     /// connection of the same agent is not asked in its place.
     ///
     /// # Errors
-    /// The agent's own; `agent_unresponsive` when it is not connected, goes, or does not answer in time.
+    /// Why there is no answer; an answer that says no is none of them.
     pub async fn ask(
         &self,
         slot: &SlotId,
@@ -191,16 +199,18 @@ impl Links {
         method: &str,
         params: Value,
         limit: Duration,
-    ) -> Result<Value> {
-        let Some(answer) = self.put(slot, connection, method, params) else { return Err(gone()) };
+    ) -> Result<Reply, NoReply> {
+        let answer = self.put(slot, connection, method, params).ok_or(NoReply::Gone)?;
         match tokio::time::timeout(limit, answer).await {
-            Ok(Ok(reply)) => reply.map_err(Error::from),
-            Ok(Err(_)) => Err(gone()),
-            Err(_) => {
-                Err(Error::new(Code::AgentUnresponsive, format!("the agent did not answer `{method}` in {limit:?}"))
-                    .hint("`agentbotctl restart` starts it anew"))
-            }
+            Ok(reply) => reply.map_err(|_| NoReply::Gone),
+            Err(_) => Err(NoReply::Late),
         }
+    }
+
+    /// Tells an agent something by one of its connections, and does not wait for the answer.
+    pub fn tell(&self, slot: &SlotId, connection: u64, method: &str, params: Value) {
+        // Nobody waits: an agent that is gone needs not be told.
+        let _ = self.put(slot, connection, method, params);
     }
 
     fn put(&self, slot: &SlotId, number: u64, method: &str, params: Value) -> Option<oneshot::Receiver<Reply>> {
@@ -324,10 +334,6 @@ const REQUEST: &str = "r";
 
 fn request_id(number: u64) -> String {
     format!("{REQUEST}{number}")
-}
-
-fn gone() -> Error {
-    Error::new(Code::AgentUnresponsive, "the agent is not connected").hint("`agentbotctl show` tells why")
 }
 
 /// The answer to hello.

@@ -101,6 +101,15 @@ pub fn payloads_since(conn: &Connection, instance: &InstanceId, kind: &str, from
     Ok(payloads)
 }
 
+/// The number of the newest event that there was; 0 before the first.
+///
+/// # Errors
+/// The store failed.
+pub fn newest(conn: &Connection) -> Result<i64> {
+    let mut find = conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?;
+    Ok(find.query_row([], |row| row.get(0))?)
+}
+
 /// The events after a number, oldest first, at most `limit`.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Table `instances`: agents as their owners see them, each with its slot.
 
 mod row;
+mod token;
 
 use agentbot_wire::{AgentName, InstanceId, Phase, SlotId, TenantId};
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use super::{ms, slots, unique_violation};
 use crate::error::{Error, Result};
 
 pub use row::{Instance, NewInstance};
+pub use token::{TokenRow, set_token, token_hash, token_holder, token_is_current, without_token_hash};
 
 /// The columns of an instance, in the order in which [`from_row`] takes them; those of its slot follow.
 const COLUMNS: &str = "i.id, i.tenant_id, i.name, i.plan, i.memory, i.nano_cpus, i.pids, i.disk, i.model, i.image,
@@ -179,12 +181,13 @@ pub fn wish(conn: &Connection, instance: &Instance, wish: &Wish, now: Timestamp)
     Ok(())
 }
 
-/// Brings a deleted agent back among the living, under its name or another; the wish follows apart.
+/// Brings a deleted agent back among the living, under its name or another; the wish follows apart. The token that it
+/// had is nobody's any more.
 ///
 /// # Errors
 /// `conflict` when a living agent of the tenant has the name; storage errors.
 pub fn revive(conn: &Connection, id: &InstanceId, name: &AgentName) -> Result<()> {
-    conn.prepare_cached("UPDATE instances SET deleted_at = NULL, name = ?2 WHERE id = ?1")?
+    conn.prepare_cached("UPDATE instances SET deleted_at = NULL, token_hash = NULL, name = ?2 WHERE id = ?1")?
         .execute([id.as_str(), name.as_str()])
         .map_err(|error| name_taken(error, name).hint("give it another name with `--as NEW`"))?;
     Ok(())

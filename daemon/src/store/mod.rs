@@ -13,16 +13,21 @@ mod readers;
 mod rows;
 mod writer;
 
+pub mod conversations;
 pub mod crashes;
 pub mod dirs;
 pub mod events;
 pub mod idempotency;
 pub mod images;
 pub mod instances;
+pub mod memory;
+pub mod messages;
 pub mod meta;
+pub mod model_calls;
 pub mod operations;
 pub mod slots;
 pub mod summaries;
+pub mod turns;
 
 #[cfg(test)]
 mod tests;

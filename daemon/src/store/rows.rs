@@ -41,6 +41,11 @@ impl<'a> Columns<'a> {
         text.parse().map_err(|_| damaged(what, text))
     }
 
+    /// A column that holds the text of a typed value or nothing.
+    pub(super) fn maybe_word<T: FromStr>(&mut self, what: &str) -> Result<Option<T>> {
+        self.text()?.map(|text| text.parse().map_err(|_| damaged(what, text))).transpose()
+    }
+
     /// A column that holds one of a list of words.
     pub(super) fn known<T>(&mut self, what: &str, read: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         let text = self.text()?.unwrap_or_default();

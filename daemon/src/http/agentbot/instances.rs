@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::envelope::{Refusal, accepted, ok};
-use super::request::{Agent, Mutation, Nothing, Params, Tag};
+use super::request::{Agent, Empty, Mutation, Nothing, Params, Tag};
 use crate::error::Error;
 use crate::http::State;
 use crate::http::auth::Caller;
@@ -34,6 +34,19 @@ pub async fn token(
     Agent(agent): Agent,
 ) -> Result<Response, Refusal> {
     let token = state.instances.token(&caller.0, &agent).await.map_err(|error| Refusal::new(error, tag))?;
+    Ok(ok(TokenReply { token: token.expose().clone() }))
+}
+
+/// `POST /api/instance/:id/token/rotate`: another token; the former one opens nothing from now on.
+pub async fn rotate_token(
+    From(state): From<State>,
+    caller: Caller,
+    Tag(tag): Tag,
+    Agent(agent): Agent,
+    mutation: Mutation<Empty>,
+) -> Result<Response, Refusal> {
+    let token = state.instances.rotate_token(&caller.0, &agent, mutation.idempotency).await;
+    let token = token.map_err(|error| Refusal::new(error, tag))?;
     Ok(ok(TokenReply { token: token.expose().clone() }))
 }
 

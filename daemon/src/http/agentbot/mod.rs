@@ -3,6 +3,8 @@
 mod agents;
 pub mod envelope;
 mod instances;
+mod memory;
+mod models;
 mod operations;
 mod request;
 mod system;
@@ -22,7 +24,7 @@ use crate::error::Error;
 
 /// Every route with its policy.
 pub fn router() -> Router<State> {
-    let routes: [(&str, MethodRouter<State>, Policy); 16] = [
+    let routes: [(&str, MethodRouter<State>, Policy); 21] = [
         ("/api/health", get(system::health), Policy::Operator),
         ("/api/status", get(system::status), Policy::Operator),
         ("/api/agents", get(agents::list), Policy::Operator),
@@ -35,6 +37,11 @@ pub fn router() -> Router<State> {
         ("/api/instance/{id}/repair", post(instances::repair), Policy::Operator),
         ("/api/instance/{id}/undelete", post(instances::undelete), Policy::Operator),
         ("/api/instance/{id}/token", get(instances::token), Policy::Operator),
+        ("/api/instance/{id}/token/rotate", post(instances::rotate_token), Policy::Operator),
+        ("/api/memory", get(memory::show).post(memory::write), Policy::Operator),
+        ("/api/models", get(models::list), Policy::Operator),
+        ("/api/models/test", post(models::test), Policy::Operator),
+        ("/api/models/discover", get(models::discover), Policy::Operator),
         ("/api/operations", get(operations::list), Policy::Operator),
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),

@@ -50,7 +50,7 @@ CREATE TABLE turns (
     ended_at     INTEGER
 ) STRICT;
 CREATE INDEX turns_by_conversation ON turns (conversation);
-CREATE INDEX turns_open ON turns (instance, id) WHERE ended_at IS NULL;
+CREATE INDEX turns_open ON turns (instance) WHERE ended_at IS NULL;
 CREATE INDEX turns_by_retry ON turns (retry_of) WHERE retry_of IS NOT NULL;
 
 CREATE TABLE memory (

@@ -96,6 +96,33 @@ fn a_list_has_the_living_by_name_or_the_deleted_with_the_newest_first() {
 }
 
 #[test]
+fn a_token_is_its_agents_until_another_takes_its_place_or_the_agent_goes() {
+    let (_dir, conn) = database();
+    let [one, two] = ["one", "two"].map(|name| named(&conn, name));
+    let token = |byte| instances::TokenRow { salt: [byte; 16], hash: [byte; 32] };
+    let holder = |byte| instances::token_holder(&conn, &[byte; 32]).unwrap();
+    assert_eq!(instances::without_token_hash(&conn).unwrap().len(), 2);
+    instances::set_token(&conn, &one.id, &token(1)).unwrap();
+    instances::set_token(&conn, &two.id, &token(2)).unwrap();
+    assert!(instances::without_token_hash(&conn).unwrap().is_empty());
+    assert_eq!((holder(1), holder(2), holder(3)), (Some(one.id.clone()), Some(two.id.clone()), None));
+    assert!(instances::token_is_current(&conn, &one.id, &[1; 32]).unwrap());
+    assert!(!instances::token_is_current(&conn, &two.id, &[1; 32]).unwrap(), "another agent's");
+
+    instances::set_token(&conn, &one.id, &token(3)).unwrap();
+    assert_eq!((holder(1), holder(3)), (None, Some(one.id.clone())), "it was rotated");
+    assert_eq!(read(&conn, &one).token_salt, [3; 16]);
+
+    let delete = Wish { desired: Desired::Deleted, restart: false, rebuild: false, phase: Phase::Deleting };
+    instances::wish(&conn, &one, &delete, now()).unwrap();
+    assert_eq!(holder(3), None, "a deleted agent's token opens nothing");
+    instances::revive(&conn, &one.id, &one.name).unwrap();
+    let start = Wish { desired: Desired::Running, restart: false, rebuild: false, phase: Phase::Starting };
+    instances::wish(&conn, &read(&conn, &one), &start, now()).unwrap();
+    assert_eq!((holder(3), instances::token_hash(&conn, &one.id).unwrap()), (None, None), "nor does it afterwards");
+}
+
+#[test]
 fn an_image_is_kept_with_the_name_it_was_pulled_by() {
     let (_dir, conn) = database();
     let agent = an_agent(&conn);
