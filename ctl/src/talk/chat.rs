@@ -1,6 +1,7 @@
 //! `chat`: one question, the lines of standard input one by one, or a talk at a prompt.
 
 use std::io::{BufRead as _, IsTerminal as _, Read as _};
+use std::time::Duration;
 
 use agentbot_wire::{ChatSend, InstanceView, MAIN_TOPIC, MAX_MESSAGE, OperationId};
 use serde_json::json;
@@ -18,7 +19,10 @@ use crate::api::Api;
 use crate::cli::Chat;
 use crate::exit::{Exit, Failure, USAGE};
 use crate::output::table::Sheet;
-use crate::output::{self, Format};
+use crate::output::{self, Format, style};
+
+/// How long standard input may be silent before that is told.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// Talks.
 ///
@@ -32,7 +36,7 @@ pub async fn run(
     interrupts: &mut Signal,
 ) -> Result<(), Failure> {
     let until = Instant::now() + api.timeout();
-    let text = text(arguments)?;
+    let text = text(arguments, quiet, until, interrupts).await?;
     let agent = tokio::select! {
         agent = api.instance(arguments.name.as_str()) => agent?,
         _ = interrupts.recv() => return Err(interrupted("interrupted")),
@@ -189,7 +193,12 @@ fn reader() -> Result<Receiver<Result<String, Failure>>, Failure> {
 }
 
 /// The one text that the command line and standard input give; none where they are to be read line by line.
-fn text(arguments: &Chat) -> Result<Option<String>, Failure> {
+async fn text(
+    arguments: &Chat,
+    quiet: bool,
+    until: Instant,
+    interrupts: &mut Signal,
+) -> Result<Option<String>, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let dash = arguments.words.iter().any(|word| word == "-");
     let words: Vec<_> = arguments.words.iter().filter(|word| *word != "-").map(String::as_str).collect();
@@ -201,7 +210,7 @@ fn text(arguments: &Chat) -> Result<Option<String>, Failure> {
         };
     }
     if dash || !terminal {
-        parts.push(piped()?);
+        parts.push(piped(quiet, until, interrupts).await?);
     } else if words.is_empty() {
         return match arguments.detach || arguments.idempotency_key.is_some() {
             false => Ok(None),
@@ -235,10 +244,34 @@ fn unreadable(error: &std::io::Error) -> Failure {
     Failure::new(Exit::Usage, USAGE, format!("standard input is no text: {error}")).hint("wanted is UTF-8")
 }
 
-/// All of standard input, or one byte more than a message may have.
-fn piped() -> Result<String, Failure> {
-    let mut text = String::new();
-    let bound = u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX).saturating_mul(2);
-    std::io::stdin().lock().take(bound).read_to_string(&mut text).map_err(|error| unreadable(&error))?;
+/// All of standard input. A pipe that nobody closes is told of, and not waited for without end.
+async fn piped(quiet: bool, until: Instant, interrupts: &mut Signal) -> Result<String, Failure> {
+    let (say, mut read) = channel(1);
+    std::thread::Builder::new()
+        .name("input".to_owned())
+        .spawn(move || {
+            let mut text = String::new();
+            let bound = u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX).saturating_mul(2);
+            let read = std::io::stdin().lock().take(bound).read_to_string(&mut text);
+            // Who asked may have gone.
+            let _ = say.blocking_send(read.map(|_| text));
+        })
+        .map_err(|error| Failure::new(Exit::Failed, "internal", format!("no thread: {error}")))?;
+    let mut told = quiet;
+    let text = loop {
+        tokio::select! {
+            text = read.recv() => break text,
+            _ = interrupts.recv() => return Err(interrupted("interrupted; nothing was sent")),
+            () = tokio::time::sleep_until(until) => {
+                return Err(Failure::new(Exit::TimedOut, "timed_out", "standard input does not end; nothing was sent")
+                    .hint("close it, or leave it out with: < /dev/null"));
+            }
+            () = tokio::time::sleep(SILENT), if !told => {
+                told = true;
+                output::stderr(&format!("{}waiting for the end of standard input{:#}\n", style::REST, style::REST));
+            }
+        }
+    };
+    let text = text.transpose().map_err(|error| unreadable(&error))?.unwrap_or_default();
     Ok(text.replace("\r\n", "\n").trim_end_matches('\n').to_owned())
 }

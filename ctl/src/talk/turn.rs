@@ -72,10 +72,12 @@ impl Talk {
         if phase == Phase::Running {
             return None;
         }
-        let verb = phase
-            .way_out()
-            .filter(|_| !matches!(phase, Phase::Provisioning | Phase::Starting | Phase::Updating | Phase::Repairing));
-        let way = verb.map(|verb| format!(": agentbotctl {verb} {name}")).unwrap_or_default();
+        // What is on its way needs no help, and who sleeps is woken by the message.
+        let helps = match phase {
+            Phase::Provisioning | Phase::Starting | Phase::Updating | Phase::Repairing | Phase::Hibernated => None,
+            other => other.way_out(),
+        };
+        let way = helps.map(|verb| format!(": agentbotctl {verb} {name}")).unwrap_or_default();
         Some(format!("{name} is {phase}; the message waits{way}"))
     }
 

@@ -224,6 +224,8 @@ impl View for Terminal {
             self.again();
         }
         self.tools.clear();
+        // The answer is complete: nothing more is waited for.
+        self.under_way = false;
         self.above(Vec::new());
     }
 

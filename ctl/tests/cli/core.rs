@@ -5,17 +5,17 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use agentbot_wire::{
-    AgentEntry, AgentList, AgentName, ApiError, Code, ContainerView, ConversationList, Cpu, DaemonStatus, Discovered,
-    Discovery, EngineStatus, Grade, Health, InstanceHealth, InstanceId, InstanceView, LifecycleReply, Memory,
-    MemoryView, MemoryWrite, MessageList, ModelList, ModelTest, ModelTested, ModelView, Operation, OperationId,
-    OperationKind, OperationList, OperationStatus, Phase, Plan, ProviderView, ProvisionReply, ProvisionRequest,
-    ProvisionedAgent, RepairReport, SlotId, Step, StepStatus, TokenReply, TurnId, Usage,
+    AgentEntry, AgentList, ApiError, Code, ConversationList, Cpu, DaemonStatus, Discovered, Discovery, EngineStatus,
+    Grade, Health, InstanceView, LifecycleReply, Memory, MemoryView, MemoryWrite, MessageList, ModelList, ModelTest,
+    ModelTested, Operation, OperationId, OperationKind, OperationList, OperationStatus, Phase, ProvisionReply,
+    ProvisionRequest, ProvisionedAgent, RepairReport, Step, StepStatus, TokenReply, TurnId, Usage,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::chat::{Chats, Job};
+use crate::things::{agent, models};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -385,72 +385,5 @@ impl State {
             warnings: vec!["the clock is not synchronised".to_owned()],
             safe_mode: None,
         }
-    }
-}
-
-/// The builtin model, and a provider that does not answer.
-fn models() -> ModelList {
-    let provider = |name: &str, kind: &str, base_url: Option<&str>, error: Option<&str>| ProviderView {
-        name: name.to_owned(),
-        kind: kind.to_owned(),
-        base_url: base_url.map(str::to_owned),
-        reachable: base_url.map(|_| error.is_none()),
-        error: error.map(str::to_owned),
-    };
-    ModelList {
-        models: vec![ModelView {
-            id: "builtin/basic".to_owned(),
-            provider: "builtin".to_owned(),
-            aliases: vec!["basic".to_owned()],
-            default: true,
-        }],
-        count: 1,
-        aliases: BTreeMap::from([("basic".to_owned(), "builtin/basic".to_owned())]),
-        default: "builtin/basic".to_owned(),
-        providers: vec![
-            provider("builtin", "builtin", None, None),
-            provider("local", "openai", Some("http://127.0.0.1:11434/v1"), Some("connection refused: is it running?")),
-        ],
-    }
-}
-
-/// An agent as the daemon shows it.
-pub fn agent(name: &str, phase: Phase) -> InstanceView {
-    let id = InstanceId::mint();
-    let now = Timestamp::now();
-    InstanceView {
-        user_id: id.clone(),
-        status: phase,
-        started_at: Some(now),
-        subdomain: None,
-        url: None,
-        plan: "small".to_owned(),
-        openclaw_version: Some("0.1.0".to_owned()),
-        id,
-        name: name.parse::<AgentName>().unwrap(),
-        model: "builtin/basic".to_owned(),
-        phase,
-        phase_since: now,
-        reason: None,
-        limits: Plan { memory: 256 << 20, cpus: 0.5, pids: 128, disk: 1 << 30 },
-        health: InstanceHealth {
-            process: Some(true),
-            link: true,
-            last_beat: Some(now),
-            crashes: 0,
-            last_crash: None,
-            last_lines: None,
-            next_start: None,
-        },
-        slot: SlotId::mint(),
-        container: Some(ContainerView {
-            id: "3f2a".repeat(16),
-            name: "ab-slot-1".to_owned(),
-            image: "sha256:0".to_owned(),
-        }),
-        generation: 1,
-        operation: None,
-        created_at: now,
-        deleted_at: None,
     }
 }

@@ -6,6 +6,7 @@ mod asking;
 mod broken_daemon;
 mod changing;
 mod chat;
+mod chat_socket;
 mod core;
 
 mod interrupting;
@@ -15,5 +16,6 @@ mod prompt;
 mod pty;
 mod run;
 mod talking;
+mod things;
 mod twin;
 mod usage;

@@ -71,6 +71,25 @@ fn standard_input_is_the_text_or_stands_behind_it() {
 }
 
 #[test]
+fn an_input_that_never_ends_is_told_of_and_left() {
+    let twin = Twin::with(&["helper"]);
+    let words = ["chat", "helper", "hi", "--timeout", "1500ms"];
+    let mut child = command(&twin.socket()).args(words).stdin(Stdio::piped()).spawn().unwrap();
+    let open = child.stdin.take();
+    let run = Run::from(child.wait_with_output().unwrap()).exits(7);
+    drop(open);
+    assert!(run.stderr.starts_with("waiting for the end of standard input\n"), "{run:?}");
+    assert!(run.stderr.contains("nothing was sent") && run.stderr.contains("< /dev/null"), "{run:?}");
+    assert!(twin.state().chats.sends.is_empty());
+    let mut child = command(&twin.socket()).args(["chat", "helper"]).stdin(Stdio::piped()).spawn().unwrap();
+    let open = child.stdin.take();
+    std::thread::park_timeout(Duration::from_millis(300));
+    interrupt(&child);
+    Run::from(child.wait_with_output().unwrap()).exits(130);
+    drop(open);
+}
+
+#[test]
 fn a_message_is_refused_past_its_limit_and_sent_up_to_it() {
     let twin = Twin::with(&["helper"]);
     twin.state().chats.scripts.push_back(vec![say("ok")]);

@@ -19,8 +19,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::chat::Job;
+pub use crate::core::error;
 use crate::core::{Seen, State};
-pub use crate::core::{agent, error};
+pub use crate::things::agent;
 
 /// The running twin; it ends when dropped.
 pub struct Twin {
@@ -136,7 +137,7 @@ fn upgrade(state: &Arc<Mutex<State>>, request: Request<Incoming>) -> Response<Fu
     let jobs = state.lock().unwrap().chats.jobs.clone().unwrap();
     let job: Job = Box::pin(async move {
         let stream = TokioIo::new(hyper::upgrade::on(request).await.unwrap());
-        crate::chat::serve(of, WebSocketStream::from_raw_socket(stream, Role::Server, None).await).await;
+        crate::chat_socket::serve(of, WebSocketStream::from_raw_socket(stream, Role::Server, None).await).await;
     });
     jobs.try_send(job).unwrap_or_else(|_| panic!("too many sockets at once"));
     let builder = Response::builder().status(101).header("connection", "upgrade").header("upgrade", "websocket");
