@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Daemon, EchoAgent, Got, RawFrame, RawSocket, ScriptedAgent, Setup, Shown};
+use agentbot_tests::{Daemon, EchoAgent, Got, RawFrame, RawSocket, ScriptedAgent, Setup, Shown, figure};
 use agentbot_wire::{CHAT_PROTOCOL, Frame, Phase, TurnId, TurnStatus, event};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ async fn an_agent_that_floods_is_bounded_and_others_are_served() {
         assert_eq!(client.done(&sent.turn).await.status, TurnStatus::Done);
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
-    eprintln!("{FLOOD} pieces and twice as many strays: {rounds} rounds of others, the longest {longest:?}");
+    figure(format!("{FLOOD} pieces and twice as many strays: {rounds} rounds of others, the longest {longest:?}"));
     assert!(longest < SERVED, "{longest:?}");
 
     let flood = async {
@@ -106,11 +106,11 @@ async fn an_agent_that_floods_is_bounded_and_others_are_served() {
         assert_eq!(asked, answered);
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
-    eprintln!("{FLOOD} requests of an agent: {rounds} rounds of others, the longest {longest:?}");
+    figure(format!("{FLOOD} requests of an agent: {rounds} rounds of others, the longest {longest:?}"));
     assert!(longest < SERVED, "{longest:?}");
 
     let after = daemon.resident();
-    eprintln!("resident before {before} KiB, after {after} KiB");
+    figure(format!("resident before {before} KiB, after {after} KiB"));
     assert!(after < before + ROOM, "{before} KiB before, {after} KiB after");
     assert!(agent.is_linked(), "a flood of legal frames is no reason to cut the link");
     let log = daemon.log_since_start();
@@ -157,18 +157,18 @@ async fn a_hundred_clients_that_read_nothing_are_let_go_and_come_back_for_the_re
         }
         agent.done(&run.turn, "enough").await;
         reader.done(&sent.turn).await;
-        eprintln!("5000 pieces of 16 KiB to one reader and {DEAF} that do not read in {:?}", begun.elapsed());
+        figure(format!("5000 pieces of 16 KiB to one reader and {DEAF} that do not read in {:?}", begun.elapsed()));
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
     reader.ledger.check();
-    eprintln!("{rounds} rounds of others, the longest {longest:?}; resident {before} KiB, at most {highest} KiB");
+    figure(format!("{rounds} rounds of others, the longest {longest:?}; resident {before} KiB, at most {highest} KiB"));
     assert!(longest < SERVED, "{longest:?}");
     assert!(highest < before + ROOM, "{before} KiB before, {highest} KiB at most");
 
     let ends = join_all(deaf.iter_mut().map(|raw| raw.end(SOON))).await;
     let closed = ends.iter().filter(|end| matches!(end, Got::Close(Some(4013)))).count();
     let gone = ends.iter().filter(|end| matches!(end, Got::Cut)).count();
-    eprintln!("{closed} closed with 4013, {gone} cut off");
+    figure(format!("{closed} closed with 4013, {gone} cut off"));
     assert_eq!(closed + gone, DEAF, "{ends:?}");
 
     // Whoever was let go has its cursors and misses nothing.
@@ -211,7 +211,7 @@ async fn a_client_that_floods_is_stopped_and_others_are_served() {
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
     let after = daemon.resident();
-    eprintln!("{ends:?}: {rounds} rounds of others, the longest {longest:?}; resident {before} to {after} KiB");
+    figure(format!("{ends:?}: {rounds} rounds of others, the longest {longest:?}; resident {before} to {after} KiB"));
     assert!(longest < SERVED, "{longest:?}");
     assert!(after < before + ROOM, "{before} KiB before, {after} KiB after");
     drop(agent);
