@@ -107,12 +107,25 @@ provision_agent() {
     ctl show "$agent"
 }
 
+talk_to_agent() {
+    local greeting='hello'
+    say "Talking to it: agentbotctl chat $agent \"$greeting\""
+    if ! ctl chat "$agent" "$greeting"; then
+        # An agent that an earlier version made cannot answer: its container is made anew around its workspace.
+        say "It did not answer: repairing it and asking again"
+        ctl repair "$agent"
+        ctl chat "$agent" "$greeting"
+    fi
+}
+
 farewell() {
     local run=${release#"$PWD"/}/agentbotctl
     [ "$(id -u)" = 0 ] || run="sudo $run"
     printf '\nNext:\n'
     printf '    %-60s %s\n' \
+        "$run chat $agent" "a conversation" \
         "$run list" "all agents" \
+        "$run model discover" "models found on this machine" \
         "$run repair $agent" "after breaking its container on purpose" \
         "$run provision scout" "another agent" \
         "$run --help" "all it can do" \
@@ -130,4 +143,5 @@ scripts/build.sh
 refuse_a_foreign_daemon
 start_daemon
 provision_agent
+talk_to_agent
 farewell
