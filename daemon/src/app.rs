@@ -60,6 +60,7 @@ pub struct App {
     state: http::State,
     admission: Arc<Admission>,
     admin: http::AdminListener,
+    tcp: Option<http::TcpDoor>,
     accepted: mpsc::Receiver<crate::link::Accepted>,
     driver: Driver,
     tasks: TaskTracker,
@@ -98,6 +99,7 @@ impl App {
         let gid = admission.group_id().await?;
         prepare_runtime(&paths.runtime, gid)?;
         let admin = http::bind_admin(&socket, gid)?;
+        let tcp = http::bind_tcp(&config.http).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (door, accepted) = mpsc::channel(ACCEPT_QUEUE);
         let wakes = Marks::new();
@@ -143,7 +145,10 @@ impl App {
         let state = http::State {
             instances: Instances::new(Arc::clone(&context), stop.clone()),
             daemon: Arc::new(daemon),
+            chat: chat.clone(),
             config: live,
+            tasks: tasks.clone(),
+            clients: Arc::default(),
         };
         Ok(Self {
             context,
@@ -153,6 +158,7 @@ impl App {
             state,
             admission,
             admin,
+            tcp,
             accepted,
             driver,
             tasks,
@@ -177,6 +183,7 @@ impl App {
             state,
             admission,
             admin,
+            tcp,
             accepted,
             driver,
             tasks,
@@ -194,6 +201,11 @@ impl App {
         let host = state.daemon.host.clone();
         let left_open = chat.resume().await?;
         tracing::info!(turns = left_open, "open turns taken up");
+        if let Some(door) = tcp {
+            let bounds = http::Bounds { connections: config.http.connections, ..bounds };
+            let router = http::tcp_router(state.clone());
+            tasks.spawn(http::serve_tcp(door, router, bounds, tasks.clone(), stop.clone()));
+        }
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(

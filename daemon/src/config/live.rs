@@ -39,7 +39,7 @@ fixed_keys! {
     limits.body, limits.drain, limits.connections, limits.agent_connections,
     limits.header_timeout, limits.idle_timeout,
     log.level, log.format,
-    http.listen, http.allowed_hosts, http.allowed_origins, http.tls,
+    http.listen, http.allowed_hosts, http.allowed_origins, http.tls, http.connections,
 }
 
 /// A handle on the configuration in force; clones are the same one.

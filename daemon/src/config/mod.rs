@@ -6,6 +6,7 @@
 mod live;
 mod mistake;
 mod models;
+mod origin;
 mod paths;
 mod plans;
 mod read;
@@ -25,6 +26,7 @@ use agentbot_wire::Plan;
 pub use live::Live;
 pub use mistake::{Mistake, Mistakes};
 pub use models::{ApiKey, BUILTIN, Models, NoModel, Provider};
+pub use origin::{Authority, Host, Origin};
 pub use paths::{SOCKET_PATH_MAX, check_paths, engine_socket};
 pub use plans::{DEFAULT_PLAN, default_plans, plan_alias};
 pub use sections::{Admin, Beat, Chat, Engine, Events, Http, Limits, Log, Restart, Slots, Store, Tls};

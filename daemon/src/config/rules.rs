@@ -44,9 +44,13 @@ pub(super) fn broken(config: &Config) -> Vec<Broken> {
     rule(beat.unhealthy_after < beat.restart_after, &["beat.unhealthy_after", "beat.restart_after"], &|| {
         "beat.unhealthy_after must be below beat.restart_after: an agent is unhealthy before it is restarted".to_owned()
     });
-    rule(http.listen.is_none(), &["http.listen"], &|| {
-        "this version serves the Unix socket only; remove the key, and use `ssh -L` or agentbotctl on the host"
+    rule(http.listen.is_none_or(|listen| listen.ip().to_canonical().is_loopback()), &["http.listen"], &|| {
+        "off loopback the door would need TLS, which this version does not have; listen on 127.0.0.1, and put a proxy \
+         with TLS before it or use `ssh -L`"
             .to_owned()
+    });
+    rule(http.listen.is_none() || http.tls.is_none(), &["http.tls", "http.listen"], &|| {
+        "this version does not have TLS; remove the key, and put a proxy with TLS before the door".to_owned()
     });
     found.extend(models(config));
     found
@@ -69,10 +73,14 @@ fn models(config: &Config) -> Vec<Broken> {
 /// What is allowed and has no effect in this version.
 pub(super) fn without_effect(config: &Config) -> Vec<String> {
     let Config { http, models, .. } = config;
+    let closed = http.listen.is_none();
     let set = [
-        (!http.allowed_hosts.is_empty(), "http.allowed_hosts has no effect while there is no http.listen"),
-        (!http.allowed_origins.is_empty(), "http.allowed_origins has no effect while there is no http.listen"),
-        (http.tls.is_some(), "http.tls has no effect while there is no http.listen"),
+        (closed && !http.allowed_hosts.is_empty(), "http.allowed_hosts has no effect while there is no http.listen"),
+        (
+            closed && !http.allowed_origins.is_empty(),
+            "http.allowed_origins has no effect while there is no http.listen",
+        ),
+        (closed && http.tls.is_some(), "http.tls has no effect while there is no http.listen"),
         (!models.providers.is_empty(), "models.providers has no effect in this version: agents have the builtin model"),
     ];
     set.iter().filter(|(set, _)| *set).map(|(_, warning)| (*warning).to_owned()).collect()
@@ -133,9 +141,19 @@ mod tests {
     }
 
     #[test]
-    fn the_tcp_door_is_refused_rather_than_ignored() {
-        let listen = first_broken(|config| config.http.listen = "127.0.0.1:7171".parse().ok());
-        assert_eq!(listen.as_deref(), Some("http.listen"));
+    fn the_tcp_door_stays_on_loopback() {
+        let listen = |at: &str| first_broken(|config| config.http.listen = Some(at.parse().unwrap()));
+        for at in ["127.0.0.1:7171", "127.9.9.9:1", "[::1]:7171", "[::ffff:127.0.0.1]:7171"] {
+            assert_eq!(listen(at), None, "{at}");
+        }
+        for at in ["0.0.0.0:7171", "[::]:7171", "192.168.1.2:7171", "[fe80::1]:7171", "[::ffff:10.0.0.1]:7171"] {
+            assert_eq!(listen(at).as_deref(), Some("http.listen"), "{at}");
+        }
+        let tls = first_broken(|config| {
+            config.http.listen = "127.0.0.1:7171".parse().ok();
+            config.http.tls = Some(super::super::Tls { certificate: "/c".into(), key: "/k".into() });
+        });
+        assert_eq!(tls.as_deref(), Some("http.tls"), "rather refused than ignored");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use super::origin::{Authority, Origin};
 use super::section::sections;
 use super::value::UidRange;
 use super::words::{LogFormat, LogLevel};
@@ -114,7 +115,7 @@ sections! {
         ping_timeout: Duration = secs(2), in TICK..=HOUR;
     }
 
-    /// `[chat]`: turns and how long they may take.
+    /// `[chat]`: turns and how long they may take, and clients.
     Chat {
         /// Time for an agent to say that it has a message.
         ack_timeout: Duration = secs(10), in TICK..=HOUR;
@@ -122,6 +123,10 @@ sections! {
         turn_idle: Duration = secs(180), in TICK..=DAY;
         /// Time for a whole answer, tools included.
         turn_timeout: Duration = secs(1_800), in TICK..=DAY;
+        /// How long `POST /api/chat` and its like wait for an answer before they say that it is still under way.
+        reply_wait: Duration = secs(120), in TICK..=HOUR;
+        /// How often a client's socket is pinged; three unanswered close it.
+        ping: Duration = secs(30), in TICK..=HOUR;
     }
 
     /// `[events]`: how long things of the past are kept.
@@ -142,16 +147,18 @@ sections! {
         format: LogFormat = LogFormat::Auto;
     }
 
-    /// `[http]`: the TCP door. This version does not have it; what is set here is refused or named in a warning.
+    /// `[http]`: the TCP door, for whoever holds an agent's gateway token.
     Http {
-        /// Address and port; `None` means the Unix socket alone.
+        /// Address and port, on loopback; `None` means the Unix socket alone.
         listen: Option<SocketAddr> = None;
-        /// Host names that requests may carry.
-        allowed_hosts: Vec<String> = Vec::new();
-        /// Origins of browsers that may call.
-        allowed_origins: Vec<String> = Vec::new();
-        /// Certificate and key.
+        /// Names that requests may call the daemon by, besides its address, `localhost`, `127.0.0.1` and `[::1]`.
+        allowed_hosts: Vec<Authority> = Vec::new();
+        /// Origins of web pages that may call, besides the one that is called.
+        allowed_origins: Vec<Origin> = Vec::new();
+        /// Certificate and key; not in this version.
         tls: Option<Tls> = None;
+        /// Connections at the same time: a socket per open page or program is the usual case.
+        connections: usize = 2_048, in 1..=65_536;
     }
 }
 

@@ -7,14 +7,13 @@ use agentbot_wire::Code;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::agentbot::envelope::Refusal;
-use super::request_id::RequestId;
+use super::shape::Called;
 use crate::error::Error;
 
 /// Limits of a body, in bytes and time.
@@ -35,11 +34,11 @@ pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
+    let called = Called::of(&request);
     let (parts, body) = request.into_parts();
-    let id = parts.extensions.get::<RequestId>().cloned();
     match read(body, &bounds).await {
         Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
-        Err(error) => Refusal::new(error, id).into_response(),
+        Err(error) => called.refuse(error),
     }
 }
 

@@ -6,22 +6,33 @@ mod agentbot;
 mod auth;
 mod body;
 mod idempotency;
+mod limit;
 mod openai;
 mod patience;
 mod request_id;
 mod serve;
+mod shape;
 mod socket;
+mod sse;
 mod status;
+mod tcp;
+mod ws;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::{get, post};
 
 pub use agent::serve_agents;
 pub use agentbot::router as agentbot_router;
 pub use auth::AdminPeer;
 pub use serve::{AdminListener, Bounds, bind_admin, serve_admin};
+pub use tcp::{TcpDoor, bind_tcp, serve_tcp};
+pub use ws::Counts as ClientCounts;
 
+use tokio_util::task::TaskTracker;
+
+use crate::chat::Chat;
 use crate::config::Live;
 use crate::instance::{Audit, Context, Instances};
 use crate::task::Driver;
@@ -33,8 +44,14 @@ pub struct State {
     pub instances: Instances,
     /// The daemon as a whole, for `health` and `status`.
     pub daemon: Arc<DaemonView>,
+    /// The conversations.
+    pub chat: Chat,
     /// Configuration.
     pub config: Live,
+    /// What outlives its request: sockets of clients.
+    pub tasks: TaskTracker,
+    /// What was refused to clients, and why they were closed.
+    pub clients: Arc<ClientCounts>,
 }
 
 /// What `health` and `status` show beside the agents.
@@ -55,17 +72,36 @@ pub struct DaemonView {
     pub warnings: Vec<String>,
 }
 
-/// The router of the admin socket.
-pub fn admin_router(state: State) -> Router {
+fn body_bounds(state: &State) -> body::Bounds {
     let limits = state.config.load().limits.clone();
-    let bounds = body::Bounds {
+    body::Bounds {
         limit: usize::try_from(limits.body.as_u64()).unwrap_or(usize::MAX),
         drain: usize::try_from(limits.drain.as_u64()).unwrap_or(usize::MAX),
         pause: limits.idle_timeout,
         stop: state.instances.stopping().clone(),
-    };
+    }
+}
+
+/// The router of the admin socket.
+pub fn admin_router(state: State) -> Router {
     agentbot::router()
-        .layer(axum::middleware::from_fn_with_state(bounds, body::bound))
+        .layer(axum::middleware::from_fn_with_state(body_bounds(&state), body::bound))
         .layer(axum::middleware::from_fn(request_id::tag))
+        .with_state(state)
+}
+
+/// The router of the TCP door, without its gate. Who asks is known before a body is read.
+pub fn tcp_router(state: State) -> Router {
+    let bound = axum::middleware::from_fn_with_state(body_bounds(&state), body::bound);
+    let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone()));
+    let routes = [
+        ("/api/chat", get(agentbot::chat::log).post(agentbot::chat::send)),
+        ("/api/chat/ws", get(ws::upgrade)),
+        ("/v1/chat/completions", post(openai::talk::complete)),
+        ("/v1/models", get(openai::talk::models)),
+    ];
+    auth::guarded(routes.map(|(path, methods)| (path, methods.layer(bound.clone()), holder.clone())))
+        .fallback(shape::not_found)
+        .method_not_allowed_fallback(shape::method_not_allowed)
         .with_state(state)
 }

@@ -13,8 +13,9 @@ use axum::extract::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -79,6 +80,66 @@ pub fn bind_admin(path: &Path, gid: Option<u32>) -> Result<AdminListener> {
     Ok(AdminListener { listener: bind().map_err(refuse)?, path: path.to_owned() })
 }
 
+/// What connections come from.
+pub trait Accept: Send {
+    /// A connection.
+    type Stream: Send;
+
+    /// The next connection.
+    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+impl Accept for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
+
+/// One of a listener's connections, given back when the last clone is dropped: a connection that becomes a WebSocket
+/// takes a clone along.
+#[derive(Clone, Debug)]
+pub struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Accepts connections until `stop`, so many at once, and has each served.
+pub async fn accept_all<A: Accept, F: Future<Output = ()> + Send + 'static>(
+    door: &'static str,
+    listener: &A,
+    connections: usize,
+    serve: impl Fn(A::Stream, Place) -> F,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(connections));
+    loop {
+        let permit = tokio::select! {
+            () = stop.cancelled() => return,
+            permit = Arc::clone(&permits).acquire_owned() => permit,
+        };
+        // The semaphore is never closed.
+        let Ok(permit) = permit else { return };
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.next() => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                tasks.spawn(serve(stream, Place { _permit: Arc::new(permit) }));
+            }
+            // Somebody who went again before it was their turn.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
+            }
+            Err(error) => {
+                tracing::warn!(door, %error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
 /// Serves the admin socket until `stop`, then takes it away. Connections end with their request under way.
 pub async fn serve_admin(
     admin: AdminListener,
@@ -89,42 +150,25 @@ pub async fn serve_admin(
     stop: CancellationToken,
 ) {
     let AdminListener { listener, path } = admin;
-    let permits = Arc::new(Semaphore::new(bounds.connections));
-    loop {
-        let permit = tokio::select! {
-            () = stop.cancelled() => break,
-            permit = Arc::clone(&permits).acquire_owned() => permit,
-        };
-        // The semaphore is never closed.
-        let Ok(permit) = permit else { break };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed on the admin socket");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (router, admission, stop) = (router.clone(), Arc::clone(&admission), stop.clone());
-        tasks.spawn(async move {
-            greet(stream, router, &admission, bounds, stop).await;
-            drop(permit);
-        });
-    }
+    let serve = |stream, place| greet(stream, place, router.clone(), Arc::clone(&admission), bounds, stop.clone());
+    accept_all("admin socket", &listener, bounds.connections, serve, &tasks, &stop).await;
     let _ = std::fs::remove_file(path);
 }
 
-async fn greet(stream: UnixStream, router: Router, admission: &Admission, bounds: Bounds, stop: CancellationToken) {
+async fn greet(
+    stream: UnixStream,
+    place: Place,
+    router: Router,
+    admission: Arc<Admission>,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
     let actor = match stream.peer_cred() {
         Ok(peer) => admission.admit(peer.uid()).await,
         Err(error) => Err(Error::new(Code::Unauthenticated, "the kernel does not say who connects").caused_by(error)),
     };
     let router = match actor {
-        Ok(actor) => router.layer(axum::Extension(AdminPeer(actor))),
+        Ok(actor) => router.layer(axum::Extension(AdminPeer(actor))).layer(axum::Extension(place.clone())),
         Err(refusal) => {
             tracing::warn!(error = %refusal, "refused on the admin socket");
             super::agentbot::refuse_all(&refusal)
@@ -134,7 +178,12 @@ async fn greet(stream: UnixStream, router: Router, admission: &Admission, bounds
 }
 
 /// Serves one connection until it ends by itself or `stop` asks it to.
-pub async fn connection(stream: UnixStream, router: Router, bounds: Bounds, stop: CancellationToken) {
+pub async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    router: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+) {
     let (stream, timer) = patience::of(stream, bounds.header_timeout, stop.clone());
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
     let connection = hyper::server::conn::http1::Builder::new()

@@ -17,13 +17,14 @@ pub struct Refusal {
     error: Error,
     request: Option<RequestId>,
     operation: Option<Box<Operation>>,
+    retry_after: Option<u64>,
 }
 
 impl Refusal {
     /// Of a request.
     #[must_use]
     pub fn new(error: Error, request: Option<RequestId>) -> Self {
-        Self { error, request, operation: None }
+        Self { error, request, operation: None, retry_after: None }
     }
 
     /// Of something that was accepted and then failed.
@@ -31,7 +32,13 @@ impl Refusal {
     pub fn of_operation(operation: Operation, request: Option<RequestId>) -> Self {
         let error =
             operation.error.clone().map_or_else(|| Error::internal("an operation failed without a cause"), Error::from);
-        Self { error, request, operation: Some(Box::new(operation)) }
+        Self { error, request, operation: Some(Box::new(operation)), retry_after: None }
+    }
+
+    /// With the seconds after which to come back, as dialect B says them in the body too.
+    #[must_use]
+    pub fn retry_after(self, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 }
 
@@ -60,9 +67,12 @@ impl IntoResponse for Refusal {
         } else if code.is_server_error() {
             tracing::error!(error = %self.error, "request failed");
         }
+        if let Some(seconds) = self.retry_after {
+            answer["retryAfterSeconds"] = json!(seconds);
+        }
         let mut response = (code, Json(answer)).into_response();
-        if code == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if matches!(code, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.retry_after.unwrap_or(1)));
         }
         response
     }

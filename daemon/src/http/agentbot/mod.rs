@@ -1,28 +1,29 @@
 //! Dialect B: the Agentbot API under `/api`.
 
 mod agents;
+pub mod chat;
 pub mod envelope;
 mod instances;
 mod operations;
-mod request;
+pub mod request;
 mod system;
 
 use agentbot_wire::Code;
 use axum::Router;
 use axum::extract::{Extension, Request};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{delete, get, post};
 
 use self::envelope::Refusal;
-use super::State;
-use super::auth::{Policy, enforce};
+use super::auth::{Policy, guarded};
 use super::request_id::RequestId;
+use super::{State, ws};
 use crate::error::Error;
 
 /// Every route with its policy.
 pub fn router() -> Router<State> {
-    let routes: [(&str, MethodRouter<State>, Policy); 17] = [
+    guarded([
         ("/api/health", get(system::health), Policy::Operator),
         ("/api/status", get(system::status), Policy::Operator),
         ("/api/agents", get(agents::list), Policy::Operator),
@@ -36,19 +37,17 @@ pub fn router() -> Router<State> {
         ("/api/instance/{id}/undelete", post(instances::undelete), Policy::Operator),
         ("/api/instance/{id}/token", get(instances::token), Policy::Operator),
         ("/api/instance/{id}/token/rotate", post(instances::rotate_token), Policy::Operator),
+        ("/api/agents/{id}/messages", get(chat::messages), Policy::Operator),
+        ("/api/chat", get(chat::log).post(chat::send), Policy::Operator),
+        ("/api/chat/ws", get(ws::upgrade), Policy::Operator),
+        ("/api/conversations", get(chat::conversations), Policy::Operator),
         ("/api/operations", get(operations::list), Policy::Operator),
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),
         ("/api/operations/{id}/cancel", post(operations::cancel), Policy::Operator),
-    ];
-    let guarded = |router: MethodRouter<State>, policy: Policy| {
-        router.layer(from_fn(move |request: Request, next: Next| enforce(policy, request, next)))
-    };
-    routes
-        .into_iter()
-        .fold(Router::new(), |router, (path, methods, policy)| router.route(path, guarded(methods, policy)))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+    ])
+    .fallback(not_found)
+    .method_not_allowed_fallback(method_not_allowed)
 }
 
 /// The answer to a path that does not exist.

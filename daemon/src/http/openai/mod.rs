@@ -1,3 +1,5 @@
 //! The shape of OpenAI's API, at whichever door.
 
+mod ask;
 pub mod envelope;
+pub mod talk;

@@ -1,0 +1,506 @@
+//! One client's connection, from `connect` to close.
+//!
+//! Requests are carried out one after another, in the order in which they came: a client's messages are stored in the
+//! order in which it sent them. Events go out beside them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentbot_wire::{Bye, ClientPolicy, Code, Connected, Frame, MAX_FRAME, PROTOCOL_VERSION, Platform, event};
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use serde_json::Value;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::core::{Core, Ear};
+use super::counts::{Count, Counts};
+use super::flood::Bucket;
+use super::request::{self, Request};
+use crate::chat::Lagged;
+use crate::error::{Error, Result};
+use crate::http::auth::Held;
+use crate::http::socket::{CLOSE_PROTOCOL, CLOSE_SHAPE};
+use crate::identity::Actor;
+
+/// Time for `connect`.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the client to take what is written together.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the last frames, and for the client to hang up after them; it is closed with or without.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Frames that are read and thrown away after the close, so that it is not lost with a reset.
+const LINGER: usize = 10_000;
+/// Requests of one client that may wait; further ones are refused as `busy`.
+pub const MAX_REQUESTS: usize = 16;
+/// Pings in a row without any sign of life that close a connection.
+const PINGS: u32 = 3;
+/// Frames that are written together.
+const BATCH: usize = 64;
+/// Bytes that are written together, a last frame apart.
+const BATCH_BYTES: usize = 128 * 1024;
+
+/// Close code of RFC 6455: the daemon ends.
+pub const CLOSE_GOING: u16 = 1001;
+/// Close code: the credential is not valid any more.
+pub const CLOSE_REVOKED: u16 = 4001;
+/// Close code: no `connect` in time, or no sign of life.
+pub const CLOSE_IDLE: u16 = 4008;
+/// Close code: the client reads too slowly.
+pub const CLOSE_SLOW: u16 = 4013;
+/// Close code: the client asks too fast.
+pub const CLOSE_FLOOD: u16 = 4029;
+
+/// What comes from the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inbound {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A ping or a pong.
+    Life,
+    /// Anything the protocol has no use for: the close code it leads to, and why.
+    Unfit(u16, &'static str),
+}
+
+/// What goes to the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outbound {
+    /// A text frame.
+    Text(Utf8Bytes),
+    /// A ping.
+    Ping,
+    /// The end, with code and reason.
+    Close(u16, &'static str),
+}
+
+/// On what terms a client is served.
+pub struct Terms {
+    /// Who it is.
+    pub actor: Actor,
+    /// Ends with its credential.
+    pub held: Held,
+    /// The agent that is meant where it names none.
+    pub agent: Option<String>,
+    /// Time between pings.
+    pub ping: Duration,
+    /// The daemon ends.
+    pub stop: CancellationToken,
+    /// What is counted.
+    pub counts: Arc<Counts>,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The client went, or its socket broke.
+    Gone,
+    /// The daemon ends.
+    Going,
+    /// The credential is not valid any more.
+    Revoked,
+    /// No `connect` in time.
+    Unconnected,
+    /// No sign of life.
+    Idle,
+    /// The client does not keep up.
+    Slow,
+    /// The client asks too fast.
+    Flood,
+    /// The client sent what the protocol has no use for.
+    Unfit(u16, &'static str),
+}
+
+impl End {
+    /// The close code and reason; `None` where nobody is left to read them.
+    fn close(self) -> Option<(u16, &'static str)> {
+        Some(match self {
+            Self::Gone => return None,
+            Self::Going => (CLOSE_GOING, "the daemon ends"),
+            Self::Revoked => (CLOSE_REVOKED, "the credential is not valid any more"),
+            Self::Unconnected => (CLOSE_IDLE, "no connect in time"),
+            Self::Idle => (CLOSE_IDLE, "no answer to pings"),
+            Self::Slow => (CLOSE_SLOW, "it reads too slowly"),
+            Self::Flood => (CLOSE_FLOOD, "too many frames"),
+            Self::Unfit(code, why) => (code, why),
+        })
+    }
+
+    /// Whether the client is told how far it has heard, to come back.
+    fn says_bye(self) -> Option<&'static str> {
+        match self {
+            Self::Going => Some("the daemon ends; come back when it is up"),
+            Self::Slow => Some("events came faster than they were read; come back with these cursors"),
+            _ => None,
+        }
+    }
+
+    fn count(self, counts: &Counts) -> Option<&Count> {
+        match self {
+            Self::Gone | Self::Going => None,
+            Self::Revoked => Some(&counts.revoked),
+            Self::Unconnected | Self::Idle => Some(&counts.idle),
+            Self::Slow => Some(&counts.slow),
+            Self::Flood => Some(&counts.flood),
+            Self::Unfit(..) => Some(&counts.unfit),
+        }
+    }
+}
+
+/// Serves one connection until either side ends it.
+pub async fn run<C, S, E>(core: &C, terms: &Terms, mut socket: S)
+where
+    C: Core,
+    S: Stream<Item = Inbound> + Sink<Outbound, Error = E> + Unpin + Send,
+{
+    let mut line = Line {
+        core,
+        terms,
+        platform: Platform::Ws,
+        ear: Some(core.ear()),
+        waiting: VecDeque::new(),
+        working: None,
+        bucket: Bucket::new(),
+    };
+    let end = match greet(&mut line, &mut socket).await {
+        Ok(()) => line.converse(&mut socket).await,
+        Err(end) => end,
+    };
+    if let Some(count) = end.count(&terms.counts) {
+        count.add();
+    }
+    tracing::debug!(actor = %terms.actor, ?end, "a chat socket ended");
+    if let Some(close) = end.close() {
+        let bye = match end.says_bye() {
+            Some(reason) => line.last_words(&mut socket, end, reason).await,
+            None => None,
+        };
+        let _ = timeout(CLOSE_TIMEOUT, leave(&mut socket, bye, close)).await;
+        let _ = timeout(CLOSE_TIMEOUT, socket.take(LINGER).for_each(|_| std::future::ready(()))).await;
+    }
+}
+
+async fn leave<S, E>(socket: &mut S, bye: Option<Utf8Bytes>, (code, reason): (u16, &'static str)) -> Result<(), E>
+where
+    S: Sink<Outbound, Error = E> + Unpin,
+{
+    if let Some(bye) = bye {
+        socket.feed(Outbound::Text(bye)).await?;
+    }
+    socket.send(Outbound::Close(code, reason)).await
+}
+
+/// Takes `connect` and answers it.
+async fn greet<C, S, E>(line: &mut Line<'_, C>, socket: &mut S) -> Result<(), End>
+where
+    C: Core,
+    S: Stream<Item = Inbound> + Sink<Outbound, Error = E> + Unpin + Send,
+{
+    let terms = line.terms;
+    let first = async {
+        loop {
+            match socket.next().await {
+                None => return Err(End::Gone),
+                Some(Inbound::Unfit(code, why)) => return Err(End::Unfit(code, why)),
+                // A ping before its turn: it costs the client of its burst, like every frame.
+                Some(Inbound::Life) if line.bucket.take() => {}
+                Some(Inbound::Life) => return Err(End::Flood),
+                Some(Inbound::Text(text)) => return Ok(text),
+            }
+        }
+    };
+    let first = tokio::select! {
+        biased;
+        () = terms.held.revoked() => return Err(End::Revoked),
+        () = terms.stop.cancelled() => return Err(End::Going),
+        first = timeout(CONNECT_TIMEOUT, first) => first.map_err(|_| End::Unconnected)??,
+    };
+    let frame = Frame::parse(&first).map_err(|_| End::Unfit(CLOSE_SHAPE, "not a frame"))?;
+    match request::read_connect(frame) {
+        Ok((id, connect)) => {
+            line.platform = request::platform(&terms.actor, &connect);
+            let answer =
+                Frame::answer(&id, serde_json::to_value(connected(terms, connect.version)).unwrap_or_default());
+            write(terms, socket, vec![text(&answer)]).await?;
+            terms.counts.connected.add();
+            Ok(())
+        }
+        Err(refused) => {
+            if let Some(id) = refused.id {
+                write(terms, socket, vec![text(&Frame::refusal(&id, refused.error.to_api()))]).await?;
+            }
+            Err(End::Unfit(CLOSE_PROTOCOL, "the first frame is no valid connect"))
+        }
+    }
+}
+
+fn connected(terms: &Terms, version: u32) -> Connected {
+    let agent = match &terms.actor {
+        Actor::Gateway { instance, .. } => Some(instance.clone()),
+        _ => None,
+    };
+    let beat_ms = u64::try_from(terms.ping.as_millis()).unwrap_or(u64::MAX);
+    Connected {
+        version: version.min(PROTOCOL_VERSION),
+        policy: ClientPolicy { max_frame: MAX_FRAME, beat_ms },
+        actor: terms.actor.to_string(),
+        agent,
+    }
+}
+
+/// A request that was carried out: its answer, and the ear if it went along.
+type Worked<E> = (Outbound, Option<E>);
+
+struct Line<'a, C: Core> {
+    core: &'a C,
+    terms: &'a Terms,
+    platform: Platform,
+    /// Away while a subscription is made.
+    ear: Option<C::Ear>,
+    waiting: VecDeque<(String, Request)>,
+    working: Option<BoxFuture<'a, Worked<C::Ear>>>,
+    bucket: Bucket,
+}
+
+/// What a session woke up for.
+enum Woken<E> {
+    Answer(Worked<E>),
+    Event(Result<Bytes, Lagged>),
+    Incoming(Option<Inbound>),
+    Tick,
+}
+
+impl<'a, C: Core> Line<'a, C> {
+    async fn converse<S, E>(&mut self, socket: &mut S) -> End
+    where
+        S: Stream<Item = Inbound> + Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        let period = self.terms.ping;
+        let mut ticks = interval_at(Instant::now() + period, period);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut unanswered = 0;
+        loop {
+            self.work_on();
+            let woken = match self.wake(socket, &mut ticks).await {
+                Ok(woken) => woken,
+                Err(end) => return end,
+            };
+            let written = match woken {
+                Woken::Answer((answer, ear)) => {
+                    self.working = None;
+                    self.ear = self.ear.take().or(ear);
+                    write(self.terms, socket, vec![answer]).await
+                }
+                Woken::Event(Err(Lagged)) => Err(End::Slow),
+                Woken::Event(Ok(frame)) => self.relay(socket, frame).await,
+                Woken::Tick if unanswered == PINGS => Err(End::Idle),
+                Woken::Tick => {
+                    unanswered += 1;
+                    write(self.terms, socket, vec![Outbound::Ping]).await
+                }
+                Woken::Incoming(None) => Err(End::Gone),
+                Woken::Incoming(Some(Inbound::Unfit(code, why))) => Err(End::Unfit(code, why)),
+                Woken::Incoming(Some(_)) if !self.bucket.take() => Err(End::Flood),
+                Woken::Incoming(Some(inbound)) => {
+                    unanswered = 0;
+                    match inbound {
+                        Inbound::Text(text) => self.hear(socket, &text).await,
+                        Inbound::Life | Inbound::Unfit(..) => Ok(()),
+                    }
+                }
+            };
+            if let Err(end) = written {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next thing to do. The ends come first: once the credential is replaced no frame is taken any more.
+    /// What else there is takes turns, so that neither a loud agent nor a loud client is all that is heard.
+    async fn wake<S>(&mut self, socket: &mut S, ticks: &mut Interval) -> Result<Woken<C::Ear>, End>
+    where
+        S: Stream<Item = Inbound> + Unpin + Send,
+    {
+        let Self { terms, ear, working, .. } = self;
+        let event = async {
+            match ear {
+                Some(ear) => ear.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let answer = async {
+            match working {
+                Some(working) => working.await,
+                None => std::future::pending().await,
+            }
+        };
+        let next = async {
+            tokio::select! {
+                answer = answer => Woken::Answer(answer),
+                event = event => Woken::Event(event),
+                incoming = socket.next() => Woken::Incoming(incoming),
+                _ = ticks.tick() => Woken::Tick,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = terms.held.revoked() => Err(End::Revoked),
+            () = terms.stop.cancelled() => Err(End::Going),
+            woken = next => Ok(woken),
+        }
+    }
+
+    /// Begins the request whose turn it is.
+    fn work_on(&mut self) {
+        if self.working.is_none()
+            && let Some((id, request)) = self.waiting.pop_front()
+        {
+            let (core, platform, ear) = (self.core, self.platform, &mut self.ear);
+            let work: BoxFuture<'a, Worked<C::Ear>> = match (request, ear.take()) {
+                (Request::Subscribe(params), Some(mut ear)) => async move {
+                    let subscribed = ear.subscribe(&params).await;
+                    let subscribed = subscribed.and_then(|said| serde_json::to_value(said).map_err(Error::internal));
+                    (answer(&id, subscribed), Some(ear))
+                }
+                .boxed(),
+                (request, back) => {
+                    *ear = back;
+                    async move { (answer(&id, core.ask(request, platform).await), None) }.boxed()
+                }
+            };
+            self.working = Some(work);
+        }
+    }
+
+    /// Takes one text frame.
+    async fn hear<S, E>(&mut self, socket: &mut S, text_frame: &str) -> Result<(), End>
+    where
+        S: Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        let frame = Frame::parse(text_frame).map_err(|_| End::Unfit(CLOSE_SHAPE, "not a frame"))?;
+        let Frame::Req { id, method, params } = frame else {
+            return Err(End::Unfit(CLOSE_SHAPE, "clients send requests only"));
+        };
+        if self.waiting.len() >= MAX_REQUESTS {
+            self.terms.counts.busy.add();
+            let error = Error::new(Code::Busy, format!("{MAX_REQUESTS} requests of this client wait"))
+                .hint("wait for an answer before the next request");
+            return write(self.terms, socket, vec![answer(&id, Err(error))]).await;
+        }
+        match request::read(&method, params, self.terms.agent.as_deref()) {
+            Ok(request) => {
+                self.waiting.push_back((id, request));
+                Ok(())
+            }
+            Err(error) => write(self.terms, socket, vec![answer(&id, Err(error))]).await,
+        }
+    }
+
+    /// Sends an event, and with it what is there already.
+    async fn relay<S, E>(&mut self, socket: &mut S, first: Bytes) -> Result<(), End>
+    where
+        S: Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        let mut bytes = first.len();
+        let mut batch = vec![relayed(first)];
+        let mut lagged = false;
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            match self.ear.as_mut().and_then(|ear| ear.next().now_or_never()) {
+                Some(Ok(frame)) => {
+                    bytes += frame.len();
+                    batch.push(relayed(frame));
+                }
+                Some(Err(Lagged)) => {
+                    lagged = true;
+                    break;
+                }
+                None => break,
+            }
+        }
+        write(self.terms, socket, batch.into_iter().flatten().collect()).await?;
+        if lagged { Err(End::Slow) } else { Ok(()) }
+    }
+
+    /// What is still said before the close: the answer to the request under way, if the daemon ends, and how far the
+    /// client has heard.
+    async fn last_words<S, E>(&mut self, socket: &mut S, end: End, reason: &str) -> Option<Utf8Bytes>
+    where
+        S: Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        if end == End::Going
+            && let Some(working) = self.working.take()
+            && let Ok((answer, ear)) = timeout(CLOSE_TIMEOUT, working).await
+        {
+            self.ear = self.ear.take().or(ear);
+            let _ = timeout(CLOSE_TIMEOUT, socket.feed(answer)).await;
+        }
+        let cursors = self.ear.as_ref().map(Ear::cursors).unwrap_or_default();
+        let bye = |cursors: BTreeMap<_, _>| {
+            let bye = Bye { reason: reason.to_owned(), cursors };
+            Frame::event(event::BYE, serde_json::to_value(bye).unwrap_or_default()).to_text()
+        };
+        let said = bye(cursors);
+        // Whoever has more conversations than fit a frame knows their places from the messages.
+        Some(if said.len() > MAX_FRAME { bye(BTreeMap::new()) } else { said }.into())
+    }
+}
+
+/// Writes frames together. Who does not take them in time is too slow; the ends are heard meanwhile.
+async fn write<S, E>(terms: &Terms, socket: &mut S, frames: Vec<Outbound>) -> Result<(), End>
+where
+    S: Sink<Outbound, Error = E> + Unpin + Send,
+{
+    let writing = async {
+        for frame in frames {
+            socket.feed(frame).await?;
+        }
+        socket.flush().await
+    };
+    tokio::select! {
+        biased;
+        () = terms.held.revoked() => Err(End::Revoked),
+        written = timeout(SEND_TIMEOUT, writing) => match written {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => Err(End::Slow),
+        },
+        () = terms.stop.cancelled() => Err(End::Going),
+    }
+}
+
+/// The frame of an event as it is, without a copy.
+fn relayed(frame: Bytes) -> Option<Outbound> {
+    // Events are JSON, which is UTF-8.
+    Utf8Bytes::try_from(frame).ok().map(Outbound::Text)
+}
+
+fn text(frame: &Frame) -> Outbound {
+    Outbound::Text(frame.to_text().into())
+}
+
+fn answer(id: &str, outcome: Result<Value>) -> Outbound {
+    let refused = |error: &Error| Frame::refusal(id, error.to_api()).to_text();
+    let said = match outcome {
+        Ok(payload) => Frame::answer(id, payload).to_text(),
+        Err(error) => {
+            if error.code() == Code::Internal {
+                tracing::error!(%error, "a client's request failed");
+            }
+            refused(&error)
+        }
+    };
+    let said = if said.len() > MAX_FRAME {
+        refused(
+            &Error::new(Code::TooLarge, "the answer does not fit a frame")
+                .hint("subscribe to one conversation, or ask for a shorter page"),
+        )
+    } else {
+        said
+    };
+    Outbound::Text(said.into())
+}
+
+#[cfg(test)]
+mod tests;
