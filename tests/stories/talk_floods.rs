@@ -75,13 +75,16 @@ async fn an_agent_that_floods_is_bounded_and_others_are_served() {
     let flood = async {
         let sent = client.send("flooder", "main", "go").await;
         let run = agent.take().await;
-        for number in 0..FLOOD {
-            agent.say(delta(&run.turn, "x", false)).await;
-            agent.say(delta(&stray, "of no turn", false)).await;
-            agent.say(Frame::event("no.such.event", json!({ "number": number })).to_text()).await;
-        }
-        agent.done(&run.turn, &"x".repeat(FLOOD)).await;
-        assert_eq!(client.done(&sent.turn).await.status, TurnStatus::Done);
+        let speak = async {
+            for number in 0..FLOOD {
+                agent.say(delta(&run.turn, "x", false)).await;
+                agent.say(delta(&stray, "of no turn", false)).await;
+                agent.say(Frame::event("no.such.event", json!({ "number": number })).to_text()).await;
+            }
+            agent.done(&run.turn, &"x".repeat(FLOOD)).await;
+        };
+        let (done, ()) = tokio::join!(client.done(&sent.turn), speak);
+        assert_eq!(done.status, TurnStatus::Done);
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
     figure(format!("{FLOOD} pieces and twice as many strays: {rounds} rounds of others, the longest {longest:?}"));
