@@ -1,5 +1,6 @@
 //! HTTP over a Unix socket, for the daemon's door and the engine's alike; broken requests by the byte.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use hyper::{HeaderMap, Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 
 /// How long a call may take unless it says otherwise.
@@ -184,6 +185,19 @@ impl Connection {
     /// When nobody listens, or the listener does not take us.
     pub async fn open(socket: &Path) -> Result<Self, String> {
         let stream = UnixStream::connect(socket).await.map_err(|error| format!("connect: {error}"))?;
+        Self::over(stream).await
+    }
+
+    /// Connects to the TCP door.
+    ///
+    /// # Errors
+    /// When nobody listens, or the listener does not take us.
+    pub async fn tcp(door: SocketAddr) -> Result<Self, String> {
+        let stream = TcpStream::connect(door).await.map_err(|error| format!("connect: {error}"))?;
+        Self::over(stream).await
+    }
+
+    async fn over(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<Self, String> {
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|error| format!("handshake: {error}"))?;
         let mut driver = JoinSet::new();
@@ -225,12 +239,37 @@ pub async fn send(socket: &Path, call: Call) -> Result<Reply, String> {
     Connection::open(socket).await?.send(call).await
 }
 
+/// One request on a connection of its own to the TCP door.
+///
+/// # Errors
+/// When nobody listens, or the answer does not come in time and whole.
+pub async fn send_tcp(door: SocketAddr, call: Call) -> Result<Reply, String> {
+    Connection::tcp(door).await?.send(call).await
+}
+
 /// Writes bytes that need not be HTTP, then reads until the other side closes or `patience` ends.
 ///
 /// # Errors
 /// When nobody listens.
 pub async fn raw(socket: &Path, bytes: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
-    let mut stream = UnixStream::connect(socket).await.map_err(|error| format!("connect: {error}"))?;
+    let stream = UnixStream::connect(socket).await.map_err(|error| format!("connect: {error}"))?;
+    exchange(stream, bytes, patience).await
+}
+
+/// The same at the TCP door.
+///
+/// # Errors
+/// When nobody listens.
+pub async fn raw_tcp(door: SocketAddr, bytes: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
+    let stream = TcpStream::connect(door).await.map_err(|error| format!("connect: {error}"))?;
+    exchange(stream, bytes, patience).await
+}
+
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    bytes: &[u8],
+    patience: Duration,
+) -> Result<Vec<u8>, String> {
     // A door may close before it has read everything: what it answered until then counts.
     let _ = stream.write_all(bytes).await;
     let mut answer = Vec::new();

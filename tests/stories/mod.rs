@@ -1,5 +1,6 @@
 //! Stories of four sentences: make, act, wait, compare. The verbs live in the harness.
 
+mod client_socket;
 mod command_line;
 mod configuration;
 mod conformance;
@@ -29,3 +30,5 @@ mod talk_floods;
 mod talk_queue;
 mod talk_restart;
 mod talk_resume;
+mod tcp_door;
+mod tokens;

@@ -72,7 +72,7 @@ pub async fn complete(
     let message = json!({"role": "assistant", "content": reply.content, "refusal": null});
     let choice = json!({"index": 0, "message": message, "logprobs": null, "finish_reason": "stop"});
     // Nobody measured what the answer took: null, not 0.
-    Ok(Json(head.object("chat.completion", json!([choice]), true)).into_response())
+    Ok(Json(head.object("chat.completion", &json!([choice]), true)).into_response())
 }
 
 fn id(turn: &TurnId) -> String {
@@ -87,7 +87,7 @@ struct Head {
 }
 
 impl Head {
-    fn object(&self, kind: &str, choices: Value, usage: bool) -> Value {
+    fn object(&self, kind: &str, choices: &Value, usage: bool) -> Value {
         let mut object = json!({
             "id": self.id, "object": kind, "created": self.created, "model": self.model, "choices": choices,
         });
@@ -113,7 +113,7 @@ impl Chunks {
             delta["role"] = json!("assistant");
         }
         let choice = json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish});
-        data(&self.head.object("chat.completion.chunk", json!([choice]), false))
+        data(&self.head.object("chat.completion.chunk", &json!([choice]), false))
     }
 
     /// Sends what is new of the answer as a whole. What was sent cannot be taken back.
@@ -135,7 +135,7 @@ impl Chunks {
     fn finish(&mut self) -> String {
         let mut last = self.chunk(json!({}), Some("stop"));
         if self.usage {
-            last.push_str(&data(&self.head.object("chat.completion.chunk", json!([]), true)));
+            last.push_str(&data(&self.head.object("chat.completion.chunk", &json!([]), true)));
         }
         last + DONE
     }
