@@ -207,7 +207,6 @@ impl App {
         let host = state.daemon.host.clone();
         let left_open = chat.resume().await?;
         tracing::info!(turns = left_open, "open turns taken up");
-        let gateway = state.gateway.clone();
         if let Some(door) = tcp {
             // Anybody may hold a connection open before it is known who it is: there it may not lie idle for long.
             let idle_timeout = config.limits.header_timeout;
@@ -215,6 +214,7 @@ impl App {
             let router = http::tcp_router(state.clone());
             tasks.spawn(http::serve_tcp(door, router, bounds, tasks.clone(), stop.clone()));
         }
+        let gateway = state.gateway.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(

@@ -6,10 +6,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod agent;
+mod chat;
 mod figures;
 mod known;
 mod lifecycle;
 mod load;
+mod partners;
 
 use std::io::Write;
 use std::path::Path;
@@ -17,6 +19,9 @@ use std::process::Command;
 
 use agentbot_tests::{Daemon, Setup};
 use figures::Table;
+
+/// The argument that measures the rows about chat alone.
+const CHAT: &str = "chat";
 
 /// Says on stderr what is being done.
 fn say(text: &str) {
@@ -63,14 +68,20 @@ async fn measure() -> Table {
     known::with_running_agents(&daemon, &mut table).await;
     known::list_against_docker_ps(&daemon, &mut table).await;
     daemon.finish().await;
+    say("chat against a bare WebSocket echo, 100 pairs, 1000 idle connections");
+    chat::rows(&mut table).await;
     table
 }
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(load::HELLO) {
-        load::serve_hello(arguments.next().expect("a socket to serve at").as_ref());
-        return;
+    let part = arguments.next().unwrap_or_default();
+    let mut socket = || arguments.next().expect("a socket to serve at");
+    match part.as_str() {
+        load::HELLO => return load::serve_hello(socket().as_ref()),
+        partners::ECHO => return partners::serve_echo(socket().as_ref()),
+        partners::AGENT => return partners::serve_agent(),
+        _ => {}
     }
     if cfg!(debug_assertions) {
         say("unoptimised, only to try the bench itself: the figures mean nothing, and nothing is built");
@@ -78,6 +89,13 @@ fn main() {
         build();
     }
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let table = runtime.block_on(measure());
+    let table = runtime.block_on(async {
+        if part == CHAT {
+            let mut table = Table::default();
+            chat::rows(&mut table).await;
+            return table;
+        }
+        measure().await
+    });
     let _ = std::io::stdout().write_all(table.to_string().as_bytes());
 }

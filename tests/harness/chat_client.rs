@@ -6,9 +6,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentbot_wire::{
-    AgentPhase, ApiError, Bye, CHAT_PROTOCOL, ChatDelta, ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatSubscribed,
-    ChatTool, ChatTurn, Connect, Connected, ConversationId, Frame, History, HistoryParams, Message, TurnId, TurnView,
-    event, method,
+    ApiError, Bye, CHAT_PROTOCOL, ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatSubscribed, ChatTurn, Connect,
+    Connected, ConversationId, Frame, History, HistoryParams, Message, TurnId, TurnView, method,
 };
 use futures_util::{SinkExt, StreamExt};
 use serde::Serialize;
@@ -22,42 +21,13 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::daemon::Daemon;
 use super::ledger::Ledger;
+use super::shown::{Ended, Shown, shape};
 
 /// How long anything may take that is waited for, unless a verb says otherwise.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
-
-/// Why nothing more comes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The upgrade was answered with this status.
-    Status(u16),
-    /// The daemon closed with this code and reason.
-    Closed(u16, String),
-    /// The connection broke, or was never made.
-    Broken(String),
-    /// Nothing came in time.
-    Silent,
-}
-
-/// What a client is shown.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Shown {
-    /// A stored message.
-    Message(Message),
-    /// A piece of an answer.
-    Delta(ChatDelta),
-    /// A use of a tool.
-    Tool(ChatTool),
-    /// The end of a turn.
-    Done(ChatDone),
-    /// The phase of an agent.
-    Phase(AgentPhase),
-    /// The daemon's last word.
-    Bye(Bye),
-}
 
 /// One connection to `GET /api/chat/ws`.
 pub struct ChatClient {
@@ -403,15 +373,7 @@ impl ChatClient {
             Frame::Event { event, seq, payload } => (event, seq, payload),
             Frame::Req { method, .. } => panic!("the daemon asks a client for {method}"),
         };
-        let shown = match name.as_str() {
-            event::CHAT_MESSAGE => Shown::Message(shape(&name, payload)),
-            event::CHAT_DELTA => Shown::Delta(shape(&name, payload)),
-            event::CHAT_TOOL => Shown::Tool(shape(&name, payload)),
-            event::CHAT_DONE => Shown::Done(shape(&name, payload)),
-            event::AGENT_PHASE => Shown::Phase(shape(&name, payload)),
-            event::BYE => Shown::Bye(shape(&name, payload)),
-            other => panic!("no such event: {other}"),
-        };
+        let shown = Shown::of(&name, payload);
         match &shown {
             Shown::Message(message) => self.ledger.message(seq, message),
             Shown::Delta(delta) => self.ledger.delta(delta),
@@ -419,10 +381,6 @@ impl ChatClient {
         }
         self.shown.push_back(shown);
     }
-}
-
-fn shape<T: DeserializeOwned>(name: &str, payload: Value) -> T {
-    serde_json::from_value(payload).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 impl Daemon {

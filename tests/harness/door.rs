@@ -112,7 +112,9 @@ impl FakeAgent {
     /// When the helper cannot be run, or the door does not answer in time.
     pub async fn connect(run_dir: &Path, uid: u32, gid: u32, nonce: &str) -> Result<Self, Refusal> {
         let copy = copy_of_helper();
-        let mut child = helper(&copy, run_dir, "agentbot.sock", uid, gid).spawn().expect("setpriv can be run");
+        // A directory that is gone is a door that is not there.
+        let child = helper(&copy, run_dir, "agentbot.sock", uid, gid).spawn();
+        let mut child = child.map_err(|error| Refusal::Connection(format!("setpriv: {error}")))?;
         let input = child.stdin.take().expect("a piped stdin");
         let output = child.stdout.take().expect("a piped stdout");
         let mut request = "ws://localhost/agent/ws".into_client_request().expect("a fixed request");

@@ -47,7 +47,7 @@ impl EchoAgent {
         let (stop, answered) = (self.stop.clone(), self.answered.clone());
         self.work.spawn(async move {
             let mut known = BTreeMap::new();
-            while !stop.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) && seat.run.exists() {
                 if let Ok(agent) = seat.come(&boot).await {
                     serve(agent, &mut known, pieces, pause, &answered).await;
                 }

@@ -273,9 +273,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawSocket<S> {
     pub async fn end(&mut self, limit: Duration) -> Got {
         let end = Instant::now() + limit;
         loop {
-            match self.next(end.saturating_duration_since(Instant::now())).await {
-                over @ (Got::Close(_) | Got::Cut | Got::Nothing) => return over,
-                _ => {}
+            let got = self.next(end.saturating_duration_since(Instant::now())).await;
+            if matches!(got, Got::Close(_) | Got::Cut | Got::Nothing) {
+                return got;
             }
         }
     }

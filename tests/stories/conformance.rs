@@ -9,7 +9,7 @@ mod utf8;
 
 use std::time::Duration;
 
-use agentbot_tests::{Daemon, Got, RawFrame, RawSocket, Seat, Setup, agent_stream};
+use agentbot_tests::{Daemon, Got, RawFrame, RawSocket, Seat, Setup, agent_stream, figure};
 use agentbot_wire::{AGENT_PROTOCOL, CHAT_PROTOCOL, Phase};
 use cases::{Case, Step, Want};
 use serde_json::json;
@@ -114,7 +114,7 @@ fn report(door: &str, outcomes: Vec<(Case, Result<(), String>)>) {
         .collect();
     assert!(wrong.is_empty(), "{} of {count} cases at {door} failed:\n{}", wrong.len(), wrong.join("\n"));
     assert!(count > 180, "{count} cases");
-    eprintln!("{count} cases passed at {door}");
+    figure(format!("{count} cases passed at {door}"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -169,6 +169,7 @@ async fn the_agents_socket_keeps_rfc_6455() {
         outcomes.push((case, outcome));
     }
     report("the agent's socket", outcomes);
+    let _agent = daemon.rejoin("helper", "raw").await;
     daemon.wait_phase("helper", Phase::Running, SOON).await;
     daemon.finish().await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Call, Daemon, ECHO, EchoAgent, Setup, Shown, told};
+use agentbot_tests::{Call, Daemon, ECHO, EchoAgent, Setup, Shown, figure, told};
 use agentbot_wire::{
     ChatLog, ChatReply, ChatSend, ConversationList, Message, MessageList, Platform, Sender, TurnStatus,
 };
@@ -177,7 +177,7 @@ async fn a_turn_is_aborted_at_once_whatever_the_agent_does() {
     }
 
     times.sort();
-    eprintln!("abort to chat.done: median {:?}, longest {:?}", times[2], times[4]);
+    figure(format!("abort to chat.done: median {:?}, longest {:?}", times[2], times[4]));
     assert!(times[4] < AT_ONCE, "{times:?}");
     client.ledger.check();
     daemon.finish().await;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use agentbot_tests::{ChatClient, Daemon, ScriptedAgent, Setup, Shown};
+use agentbot_tests::{ChatClient, Daemon, ScriptedAgent, Setup, Shown, eventually};
 use agentbot_wire::{ChatSent, Code, Message, Sender, TurnRun, TurnStatus};
 
 const A_WHILE: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_secs(30);
 const SAME: &str = "boot-1";
 const OTHER: &str = "boot-2";
 
@@ -62,15 +63,16 @@ impl Scene {
         }
         match point {
             Point::BeforeAck => {}
-            // The ack is known once something said after it has been answered.
-            Point::AfterAck => drop(self.agent().ask("memory.get", serde_json::json!({})).await),
+            Point::AfterAck => self.written(&run, "attempts").await,
             Point::AfterDelta => {
                 self.agent().delta(&run.turn, "a beginning").await;
                 self.client().until("a piece", |shown| matches!(shown, Shown::Delta(_)).then_some(())).await;
+                self.written(&run, "output").await;
             }
             Point::AfterTool => {
                 self.agent().tool(&run.turn, "files").await;
                 self.client().until("a tool", |shown| matches!(shown, Shown::Tool(_)).then_some(())).await;
+                self.written(&run, "output").await;
             }
             Point::AfterDone => {
                 self.agent().done(&run.turn, "the answer").await;
@@ -78,6 +80,16 @@ impl Scene {
             }
         }
         (sent, run)
+    }
+
+    /// Waits until the disk knows what the daemon knows of a turn.
+    async fn written(&self, run: &TurnRun, column: &str) {
+        let sql = format!("SELECT {column} FROM turns WHERE id = '{}'", run.turn);
+        eventually(&format!("{column} on the disk"), SOON, async || match self.daemon.count(&sql) {
+            1.. => Ok(()),
+            zero => Err(zero.to_string()),
+        })
+        .await;
     }
 
     /// Somebody dies and comes back; the agent as this process.
@@ -190,8 +202,9 @@ async fn a_turn_that_killed_two_processes_is_not_tried_on_a_third() {
     let mut scene = Scene::new().await;
     let (sent, run) = scene.bring_to(Point::AfterAck).await;
     scene.kill(Victim::Agent, "second").await;
-    assert_eq!(scene.agent().take().await.attempt, 2);
-    drop(scene.agent().ask("memory.get", serde_json::json!({})).await);
+    let again = scene.agent().take().await;
+    assert_eq!(again.attempt, 2);
+    scene.written(&again, "attempts = 2").await;
     scene.kill(Victim::Agent, "third").await;
 
     assert_eq!(scene.client().done(&run.turn).await.status, TurnStatus::Interrupted);

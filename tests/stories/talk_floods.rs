@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Daemon, EchoAgent, Got, RawFrame, RawSocket, ScriptedAgent, Setup, Shown};
+use agentbot_tests::{
+    ChatClient, Daemon, EchoAgent, Ended, Got, RawFrame, RawSocket, ScriptedAgent, Setup, Shown, figure,
+};
 use agentbot_wire::{CHAT_PROTOCOL, Frame, Phase, TurnId, TurnStatus, event};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -67,24 +69,47 @@ fn delta(turn: &TurnId, text: &str, snapshot: bool) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_that_floods_is_bounded_and_others_are_served() {
     let Scene { daemon, mut agent, _good } = scene().await;
+    let socket = daemon.home().socket();
     let mut client = daemon.chat().await;
     client.follow("flooder").await;
     let before = daemon.resident();
     let stray: TurnId = "trn_01kak2m5v5e7qrf9v3n6m8t0zx".parse().expect("a turn");
 
+    let mut came_back = 0;
     let flood = async {
         let sent = client.send("flooder", "main", "go").await;
         let run = agent.take().await;
-        for number in 0..FLOOD {
-            agent.say(delta(&run.turn, "x", false)).await;
-            agent.say(delta(&stray, "of no turn", false)).await;
-            agent.say(Frame::event("no.such.event", json!({ "number": number })).to_text()).await;
-        }
-        agent.done(&run.turn, &"x".repeat(FLOOD)).await;
-        assert_eq!(client.done(&sent.turn).await.status, TurnStatus::Done);
+        let speak = async {
+            for number in 0..FLOOD {
+                agent.say(delta(&run.turn, "x", false)).await;
+                agent.say(delta(&stray, "of no turn", false)).await;
+                agent.say(Frame::event("no.such.event", json!({ "number": number })).to_text()).await;
+            }
+            agent.done(&run.turn, &"x".repeat(FLOOD)).await;
+        };
+        // Whoever cannot keep up with it is let go, and comes back.
+        let hear = async {
+            while client.ledger.messages(&sent.conversation).len() < 2 {
+                match client.next(SOON).await {
+                    Ok(_) => {}
+                    Err(Ended::Closed(4013, _)) => {
+                        came_back += 1;
+                        let seen = std::mem::take(&mut client.ledger);
+                        client = ChatClient::resume(seen, &socket).await.expect("the daemon takes a client");
+                        client.follow_on("flooder").await.expect("a subscription");
+                    }
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+        };
+        tokio::join!(hear, speak);
+        assert_eq!(client.ledger.messages(&sent.conversation)[1].content.len(), FLOOD);
+        client.ledger.check();
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
-    eprintln!("{FLOOD} pieces and twice as many strays: {rounds} rounds of others, the longest {longest:?}");
+    figure(format!(
+        "{FLOOD} pieces and twice as many strays: the reader came back {came_back} times, {rounds} rounds of others, the longest {longest:?}"
+    ));
     assert!(longest < SERVED, "{longest:?}");
 
     let flood = async {
@@ -106,11 +131,11 @@ async fn an_agent_that_floods_is_bounded_and_others_are_served() {
         assert_eq!(asked, answered);
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
-    eprintln!("{FLOOD} requests of an agent: {rounds} rounds of others, the longest {longest:?}");
+    figure(format!("{FLOOD} requests of an agent: {rounds} rounds of others, the longest {longest:?}"));
     assert!(longest < SERVED, "{longest:?}");
 
     let after = daemon.resident();
-    eprintln!("resident before {before} KiB, after {after} KiB");
+    figure(format!("resident before {before} KiB, after {after} KiB"));
     assert!(after < before + ROOM, "{before} KiB before, {after} KiB after");
     assert!(agent.is_linked(), "a flood of legal frames is no reason to cut the link");
     let log = daemon.log_since_start();
@@ -157,18 +182,18 @@ async fn a_hundred_clients_that_read_nothing_are_let_go_and_come_back_for_the_re
         }
         agent.done(&run.turn, "enough").await;
         reader.done(&sent.turn).await;
-        eprintln!("5000 pieces of 16 KiB to one reader and {DEAF} that do not read in {:?}", begun.elapsed());
+        figure(format!("5000 pieces of 16 KiB to one reader and {DEAF} that do not read in {:?}", begun.elapsed()));
     };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
     reader.ledger.check();
-    eprintln!("{rounds} rounds of others, the longest {longest:?}; resident {before} KiB, at most {highest} KiB");
+    figure(format!("{rounds} rounds of others, the longest {longest:?}; resident {before} KiB, at most {highest} KiB"));
     assert!(longest < SERVED, "{longest:?}");
     assert!(highest < before + ROOM, "{before} KiB before, {highest} KiB at most");
 
     let ends = join_all(deaf.iter_mut().map(|raw| raw.end(SOON))).await;
     let closed = ends.iter().filter(|end| matches!(end, Got::Close(Some(4013)))).count();
     let gone = ends.iter().filter(|end| matches!(end, Got::Cut)).count();
-    eprintln!("{closed} closed with 4013, {gone} cut off");
+    figure(format!("{closed} closed with 4013, {gone} cut off"));
     assert_eq!(closed + gone, DEAF, "{ends:?}");
 
     // Whoever was let go has its cursors and misses nothing.
@@ -188,32 +213,34 @@ async fn a_hundred_clients_that_read_nothing_are_let_go_and_come_back_for_the_re
 async fn a_client_that_floods_is_stopped_and_others_are_served() {
     let Scene { daemon, agent, _good } = scene().await;
     let before = daemon.resident();
-    let mut ends = Vec::new();
-    let flood = async {
-        let kinds: [(&str, String); 3] = [
-            ("unknown methods", Frame::request("1", "no.such", Value::Null).to_text()),
-            ("connects", Frame::request("1", "connect", json!({ "version": 1 })).to_text()),
-            ("events", Frame::event("no.such", Value::Null).to_text()),
-        ];
-        for (what, text) in kinds {
-            let mut raw =
-                RawSocket::unix(&daemon.home().socket(), "/api/chat/ws", CHAT_PROTOCOL).await.expect("an upgrade");
-            raw.send(&RawFrame::text(Frame::request("0", "connect", json!({ "version": 1 })).to_text())).await;
-            let many: Vec<u8> = std::iter::repeat_n(RawFrame::text(text).bytes(), 1_000).flatten().collect();
-            let begun = Instant::now();
-            let mut sent = 0;
-            // Nothing is read: answers wait in the socket until there is no more room.
-            while begun.elapsed() < Duration::from_secs(3) && sent < 1_000_000 && raw.send_bytes(&many).await {
+    let kinds: [(&str, String); 3] = [
+        ("unknown methods", Frame::request("1", "no.such", Value::Null).to_text()),
+        ("connects", Frame::request("1", "connect", json!({ "version": 1 })).to_text()),
+        ("events", Frame::event("no.such", Value::Null).to_text()),
+    ];
+    let flood_of = async |what: &'static str, text: String| {
+        let opened = RawSocket::unix(&daemon.home().socket(), "/api/chat/ws", CHAT_PROTOCOL).await;
+        let mut raw = opened.expect("an upgrade");
+        raw.send(&RawFrame::text(Frame::request("0", "connect", json!({ "version": 1 })).to_text())).await;
+        let many: Vec<u8> = std::iter::repeat_n(RawFrame::text(text).bytes(), 1_000).flatten().collect();
+        let mut sent = 0;
+        // Nothing is read: answers wait in the socket until there is no more room.
+        let send = async {
+            while raw.send_bytes(&many).await {
                 sent += 1_000;
             }
-            ends.push((what, sent, raw.end(Duration::from_secs(15)).await));
-        }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), send).await;
+        (what, sent, raw.end(Duration::from_secs(1)).await)
     };
+    let mut ends = Vec::new();
+    let flood = async { ends = join_all(kinds.map(|(what, text)| flood_of(what, text))).await };
     let (rounds, longest) = meanwhile(&daemon, flood).await;
     let after = daemon.resident();
-    eprintln!("{ends:?}: {rounds} rounds of others, the longest {longest:?}; resident {before} to {after} KiB");
+    figure(format!("{ends:?}: {rounds} rounds of others, the longest {longest:?}; resident {before} to {after} KiB"));
     assert!(longest < SERVED, "{longest:?}");
     assert!(after < before + ROOM, "{before} KiB before, {after} KiB after");
+    assert!(matches!(ends[2].2, Got::Close(Some(1007)) | Got::Cut), "a client has no events: {:?}", ends[2]);
     drop(agent);
     daemon.finish().await;
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{ChatClient, Daemon, Ended, Ledger, Setup};
+use agentbot_tests::{ChatClient, Daemon, Ended, Ledger, Setup, figure};
 use agentbot_wire::{ChatSend, ChatSent, Message, Phase, Sender, method};
 use futures_util::future::join_all;
 
@@ -134,10 +134,10 @@ async fn restarts_under_load(restarts: u32) {
     for (name, before) in AGENTS.iter().zip(started) {
         assert_eq!(daemon.started_at(name).await, before, "{name} was left alone");
     }
-    eprintln!(
+    figure(format!(
         "{restarts} restarts: {messages} messages sent, {answers} answered by agents, {seen} shown; \
          exec to all links back at most {slowest:?}"
-    );
+    ));
     daemon.finish().await;
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agentbot_tests::{ChatClient, Daemon, EchoAgent, Ended, Ledger, Setup, Shown};
+use agentbot_tests::{ChatClient, Daemon, EchoAgent, Ended, Ledger, Setup, Shown, figure};
 use agentbot_wire::{Bye, ConversationId, Message};
 use futures_util::future::join_all;
 
@@ -105,7 +105,7 @@ async fn a_client_cut_at_two_hundred_moments_misses_nothing_and_sees_nothing_twi
         }
     }
     let said: usize = talked.iter().map(|(_, said, _)| said).sum();
-    eprintln!("{said} messages answered while {CUTS} connections were cut; {deltas} pieces seen by those");
+    figure(format!("{said} messages answered while {CUTS} connections were cut; {deltas} pieces seen by those"));
     assert!(deltas > 0, "it was streamed while they looked");
     daemon.finish().await;
 }

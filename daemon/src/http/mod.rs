@@ -78,19 +78,21 @@ pub struct DaemonView {
     pub warnings: Vec<String>,
 }
 
+fn body_bounds(state: &State) -> body::Bounds {
+    body::Bounds::of(&state.config.load().limits, state.instances.stopping().clone())
+}
+
 /// The router of the admin socket.
 pub fn admin_router(state: State) -> Router {
-    let bounds = body::Bounds::of(&state.config.load().limits, state.instances.stopping().clone());
     agentbot::router()
-        .layer(axum::middleware::from_fn_with_state(bounds, body::bound))
+        .layer(axum::middleware::from_fn_with_state(body_bounds(&state), body::bound))
         .layer(axum::middleware::from_fn(request_id::tag))
         .with_state(state)
 }
 
 /// The router of the TCP door, without its gate. Who asks is known before a body is read.
 pub fn tcp_router(state: State) -> Router {
-    let bounds = body::Bounds::of(&state.config.load().limits, state.instances.stopping().clone());
-    let bound = axum::middleware::from_fn_with_state(bounds, body::bound);
+    let bound = axum::middleware::from_fn_with_state(body_bounds(&state), body::bound);
     let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone()));
     let routes = [
         ("/api/chat", get(agentbot::chat::log).post(agentbot::chat::send)),

@@ -162,7 +162,7 @@ where
         ear: Some(core.ear()),
         waiting: VecDeque::new(),
         working: None,
-        bucket: Bucket::new(),
+        bucket: Bucket::of(&terms.actor),
     };
     let end = match greet(&mut line, &mut socket).await {
         Ok(()) => line.converse(&mut socket).await,
