@@ -17,6 +17,7 @@ mod purge;
 mod remapped;
 mod requests;
 mod sealed;
+mod secrets;
 mod service;
 mod start_up;
 mod supersede;
