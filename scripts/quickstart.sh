@@ -110,12 +110,8 @@ provision_agent() {
 talk_to_agent() {
     local greeting='hello'
     say "Talking to it: agentbotctl chat $agent \"$greeting\""
-    if ! ctl chat "$agent" "$greeting"; then
-        # An agent that an earlier version made cannot answer: its container is made anew around its workspace.
-        say "It did not answer: repairing it and asking again"
-        ctl repair "$agent"
-        ctl chat "$agent" "$greeting"
-    fi
+    ctl chat "$agent" "$greeting" || die "the agent \"$agent\" did not answer" \
+        "one that an earlier version made cannot: agentbotctl delete $agent, then make quickstart again; undelete brings it back"
 }
 
 farewell() {

@@ -45,6 +45,13 @@ pub fn chance() -> f64 {
     f64::from(u32::try_from(random >> 32).unwrap_or_default()) / (f64::from(u32::MAX) + 1.0)
 }
 
+/// A word of 32 hexadecimal digits that no other start of a process has, from the same randomness.
+#[must_use]
+pub fn word() -> String {
+    let half = || RandomState::new().hash_one(1_u8);
+    format!("{:016x}{:016x}", half(), half())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +75,15 @@ mod tests {
         backoff.pause(0.0);
         backoff.reset();
         assert_eq!(backoff.pause(0.0), FIRST / 2);
+    }
+
+    #[test]
+    fn no_two_words_are_the_same() {
+        let mut words: Vec<String> = (0..100).map(|_| word()).collect();
+        assert!(words.iter().all(|word| word.len() == 32));
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), 100);
     }
 
     #[test]

@@ -122,6 +122,12 @@ pub struct Link {
 impl Link {
     /// Takes the next connection and upgrades it.
     pub async fn accept(listener: &UnixListener) -> Self {
+        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        Self::upgrade(stream).await
+    }
+
+    /// Upgrades a connection.
+    pub async fn upgrade(stream: UnixStream) -> Self {
         let mut seen = None;
         #[allow(clippy::result_large_err)] // the callback's type is the library's
         let note = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
@@ -130,7 +136,6 @@ impl Link {
             response.headers_mut().insert("sec-websocket-protocol", protocol);
             Ok(response)
         };
-        let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
         let stream = timeout(PATIENCE, accept_hdr_async(stream, note)).await.unwrap().unwrap();
         Self { stream, upgrade: seen.unwrap() }
     }

@@ -153,7 +153,7 @@ async fn an_unknown_request_is_answered_as_unsupported() {
     let listener = slot.listen();
     let _agent = slot.start();
     let mut link = Link::greet(&listener, 5000).await;
-    let Frame::Res { id, ok: false, error: Some(error), .. } = link.request("77", "turn.run").await else {
+    let Frame::Res { id, ok: false, error: Some(error), .. } = link.request("77", "agent.dance").await else {
         panic!("not refused")
     };
     assert_eq!((id.as_str(), error.code), ("77", Code::Unsupported));
@@ -231,7 +231,7 @@ async fn a_log_that_nobody_reads_does_not_hold_the_agent_up() {
     let mut link = Link::greet(&listener, 5000).await;
     // Each is one line; together they are several times what a pipe holds.
     for number in 0..4000 {
-        link.request(&number.to_string(), "turn.run").await;
+        link.request(&number.to_string(), "agent.dance").await;
     }
     agent.logged("connected").await;
     link.request("last", "agent.drain").await;

@@ -15,10 +15,12 @@ use crate::engine::docker::{Docker, Timeouts};
 use crate::engine::presence::Presence;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::gateway::Gateway;
 use crate::http;
 use crate::identity::{Admission, DaemonKey, DaemonLock, Leases};
 use crate::instance::{self, AgentImage, Audit, Context, Housekeeping, Instances, Pulse, SlotDirs};
 use crate::link::{Doors, Links};
+use crate::memory::Memory;
 use crate::stats::{HostSampler, Sampling};
 use crate::store::{Store, StoreOptions, dirs, instances, slots};
 use crate::task::{Activator, Driver, Marks};
@@ -122,8 +124,10 @@ impl App {
             asks: Marks::new(),
             image: AgentImage::new(agent_binary, env!("CARGO_PKG_VERSION")),
         });
+        let memory = Memory::new(store.clone());
         let chat = Chat::new(chat::Parts {
             store: store.clone(),
+            memory: memory.clone(),
             links: context.links.clone(),
             config: live.clone(),
             tasks: tasks.clone(),
@@ -144,6 +148,8 @@ impl App {
         };
         let state = http::State {
             instances: Instances::new(Arc::clone(&context), stop.clone()),
+            memory,
+            gateway: Gateway::new(store.clone(), live.clone()),
             daemon: Arc::new(daemon),
             chat: chat.clone(),
             config: live,
@@ -202,15 +208,19 @@ impl App {
         let left_open = chat.resume().await?;
         tracing::info!(turns = left_open, "open turns taken up");
         if let Some(door) = tcp {
-            let bounds = http::Bounds { connections: config.http.connections, ..bounds };
+            // Anybody may hold a connection open before it is known who it is: there it may not lie idle for long.
+            let idle_timeout = config.limits.header_timeout;
+            let bounds = http::Bounds { connections: config.http.connections, idle_timeout, ..bounds };
             let router = http::tcp_router(state.clone());
             tasks.spawn(http::serve_tcp(door, router, bounds, tasks.clone(), stop.clone()));
         }
+        let gateway = state.gateway.clone();
         let router = http::admin_router(state);
         tasks.spawn(http::serve_admin(admin, router, admission, bounds, tasks.clone(), stop.clone()));
         tasks.spawn(http::serve_agents(
             Arc::clone(&context),
             Arc::new(chat.clone()),
+            gateway,
             accepted,
             http::Bounds { connections: config.limits.agent_connections, ..bounds },
             tasks.clone(),

@@ -16,6 +16,10 @@ pub mod events;
 
 pub mod identity;
 
+pub mod gateway;
+
+pub mod memory;
+
 pub mod link;
 
 pub mod instance;

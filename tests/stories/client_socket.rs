@@ -104,7 +104,7 @@ async fn messages_sent_in_one_breath_keep_their_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agent_in_the_url_is_meant_and_the_command_line_is_known() {
-    let (daemon, echo) = scene(Setup::scripted()).await;
+    let (daemon, _echo) = scene(Setup::scripted()).await;
     daemon.provision("other").await;
     let mut nameless = daemon.chat().await;
     let send = ChatSend { text: "whom?".to_owned(), ..ChatSend::default() };
@@ -123,7 +123,6 @@ async fn the_agent_in_the_url_is_meant_and_the_command_line_is_known() {
     let history = nameless.history(&next.conversation).await;
     let mine = history.iter().find(|message| message.seq == next.seq).expect("a stored message");
     assert_eq!(mine.platform, Platform::Ws);
-    drop(echo);
     daemon.purge("other").await;
     daemon.finish().await;
 }

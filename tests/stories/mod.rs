@@ -12,6 +12,8 @@ mod foreign_clients;
 mod harness_itself;
 mod idempotency;
 mod lifecycle;
+mod memory;
+mod models;
 mod prune;
 mod purge;
 mod remapped;

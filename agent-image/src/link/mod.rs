@@ -21,6 +21,7 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::backoff::{self, Backoff};
 use crate::log::Log;
+use crate::turn::Desk;
 
 /// The daemon has this long to accept the connection and to answer the upgrade.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -45,11 +46,13 @@ pub struct LinkConfig {
     pub socket: PathBuf,
     /// When this agent started.
     pub started: Instant,
+    /// Another word for each start of this process.
+    pub boot: String,
 }
 
 /// Why there is no link, or no longer one.
 #[derive(Debug, PartialEq, Eq)]
-enum Ended {
+pub enum Ended {
     /// The agent was told to stop.
     Stopped,
     /// The daemon is away, or said something that ends the link.
@@ -59,7 +62,7 @@ enum Ended {
 }
 
 /// Keeps a link to the daemon until `stopped` turns true.
-pub async fn run(config: &LinkConfig, mut stopped: watch::Receiver<bool>, log: &Log) {
+pub async fn run(config: &LinkConfig, desk: &Desk, mut stopped: watch::Receiver<bool>, log: &Log) {
     let mut backoff = Backoff::new();
     let mut said = None;
     loop {
@@ -70,7 +73,11 @@ pub async fn run(config: &LinkConfig, mut stopped: watch::Receiver<bool>, log: &
             () = told(&mut stopped) => Err(Ended::Stopped),
         };
         let ended = match connected {
-            Ok((stream, nonce)) => session::run(stream, nonce, config, &mut stopped, log, &mut greeted).await,
+            Ok((stream, nonce)) => {
+                let ended = session::run(stream, nonce, config, desk, &mut stopped, log, &mut greeted).await;
+                desk.left();
+                ended
+            }
             Err(ended) => ended,
         };
         if greeted {
@@ -126,7 +133,10 @@ async fn connect(socket: &Path) -> Result<(WebSocketStream<UnixStream>, String),
 }
 
 /// Reads the slot's nonce: a short file in a local directory, so it is read in place.
-fn read_nonce(path: &Path) -> Result<String, Ended> {
+///
+/// # Errors
+/// When it is not there, empty, or longer than any nonce.
+pub fn read_nonce(path: &Path) -> Result<String, Ended> {
     let lost = |why: &dyn std::fmt::Display| Ended::Lost(format!("cannot use the nonce {}: {why}", path.display()));
     let read = || -> io::Result<String> {
         use io::Read as _;

@@ -2,21 +2,18 @@
 
 use std::time::Duration;
 
-use agentbot_wire::{AgentPolicy, ApiError, Beat, Code, Frame, Hello, Welcome, event, method};
-use serde_json::{Value, json};
+use agentbot_wire::{AgentPolicy, ApiError, Beat, Code, Frame, Hello, PROTOCOL_VERSION, Welcome, event, method};
+use serde_json::Value;
 
 use super::Ended;
-
-/// The version of the protocol that this agent speaks.
-pub const PROTOCOL: u32 = 1;
 
 /// The runtime's name in `agent.hello`.
 const RUNTIME: &str = "agentbot-agent";
 
 /// What this runtime can do.
-const CAPABILITIES: [&str; 2] = ["drain", "probe"];
+const CAPABILITIES: [&str; 3] = ["chat", "drain", "probe"];
 
-/// The id of the request `agent.hello`, the only request of a link.
+/// The id of the request `agent.hello`.
 const HELLO_ID: &str = "hello";
 
 /// The beat asked for is kept within these bounds, whatever the daemon says.
@@ -27,14 +24,14 @@ const MAX_ECHO: usize = 64;
 
 /// The first frame of a link.
 #[must_use]
-pub fn hello(nonce: String) -> Frame {
+pub fn hello(nonce: String, boot: &str) -> Frame {
     let hello = Hello {
-        protocol: PROTOCOL,
+        protocol: PROTOCOL_VERSION,
         nonce,
         runtime: RUNTIME.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities: CAPABILITIES.map(str::to_owned).to_vec(),
-        boot: None,
+        boot: Some(boot.to_owned()),
     };
     // Numbers, strings and a list of strings: they always have a JSON value.
     Frame::request(HELLO_ID, method::HELLO, serde_json::to_value(hello).unwrap_or_default())
@@ -42,8 +39,8 @@ pub fn hello(nonce: String) -> Frame {
 
 /// A beat.
 #[must_use]
-pub fn beat(uptime: Duration) -> Frame {
-    let beat = Beat { uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX), turns: 0 };
+pub fn beat(uptime: Duration, turns: u32) -> Frame {
+    let beat = Beat { uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX), turns };
     // Two numbers: they always have a JSON value.
     Frame::event(event::BEAT, serde_json::to_value(beat).unwrap_or_default())
 }
@@ -66,34 +63,27 @@ pub fn welcome(frame: &Frame) -> Option<Result<Welcome, Ended>> {
     }
     let payload = payload.clone().unwrap_or(Value::Null);
     Some(match serde_json::from_value::<Welcome>(payload) {
-        Ok(welcome) if welcome.protocol == PROTOCOL => Ok(welcome),
+        Ok(welcome) if welcome.protocol == PROTOCOL_VERSION => Ok(welcome),
         Ok(welcome) => Err(Ended::Refused(format!(
-            "it speaks version {} of the protocol, this agent version {PROTOCOL}",
+            "it speaks version {} of the protocol, this agent version {PROTOCOL_VERSION}",
             welcome.protocol
         ))),
         Err(error) => Err(Ended::Refused(format!("its welcome cannot be read: {error}"))),
     })
 }
 
-/// What is owed to the daemon for a frame, if anything.
+/// The refusal of a method that this agent does not know.
 #[must_use]
-pub fn reply(frame: &Frame) -> Option<Frame> {
-    let Frame::Req { id, method, .. } = frame else { return None };
-    Some(match method.as_str() {
-        // Nothing that this runtime does outlasts a frame, so there is nothing to wait for.
-        method::DRAIN => Frame::answer(id, json!({})),
-        _ => {
-            let name = &method[..method.floor_char_boundary(MAX_ECHO)];
-            Frame::refusal(
-                id,
-                ApiError {
-                    code: Code::Unsupported,
-                    message: format!("{RUNTIME} {} does not know the method {name}", env!("CARGO_PKG_VERSION")),
-                    hint: Some("update the agent to an image that knows it".to_owned()),
-                },
-            )
-        }
-    })
+pub fn unknown(id: &str, method: &str) -> Frame {
+    let name = &method[..method.floor_char_boundary(MAX_ECHO)];
+    Frame::refusal(
+        id,
+        ApiError {
+            code: Code::Unsupported,
+            message: format!("{RUNTIME} {} does not know the method {name}", env!("CARGO_PKG_VERSION")),
+            hint: Some("update the agent to an image that knows it".to_owned()),
+        },
+    )
 }
 
 /// The time between two beats.
@@ -106,6 +96,7 @@ pub fn beat_period(policy: &AgentPolicy) -> Duration {
 mod tests {
     use super::*;
     use agentbot_wire::MAX_FRAME;
+    use serde_json::json;
 
     fn policy(beat_ms: u64) -> AgentPolicy {
         AgentPolicy { max_frame: MAX_FRAME, beat_ms }
@@ -119,18 +110,19 @@ mod tests {
 
     #[test]
     fn hello_names_runtime_version_and_nonce() {
-        let Frame::Req { method, params, .. } = hello("n".to_owned()) else { panic!("not a request") };
+        let Frame::Req { method, params, .. } = hello("n".to_owned(), "b") else { panic!("not a request") };
         let hello: Hello = serde_json::from_value(params).unwrap();
         assert_eq!(method, "agent.hello");
         assert_eq!((hello.protocol, hello.nonce.as_str(), hello.runtime.as_str()), (1, "n", "agentbot-agent"));
+        assert_eq!((hello.boot.as_deref(), hello.capabilities.contains(&"chat".to_owned())), (Some("b"), true));
         assert_eq!(hello.version, env!("CARGO_PKG_VERSION"));
     }
 
     #[test]
     fn a_beat_says_how_long_the_agent_runs() {
         assert_eq!(
-            beat(Duration::from_millis(1500)).to_text(),
-            r#"{"type":"event","event":"agent.beat","payload":{"turns":0,"uptime_ms":1500}}"#
+            beat(Duration::from_millis(1500), 2).to_text(),
+            r#"{"type":"event","event":"agent.beat","payload":{"turns":2,"uptime_ms":1500}}"#
         );
     }
 
@@ -168,31 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_is_answered() {
-        assert_eq!(reply(&Frame::request("7", "agent.drain", Value::Null)), Some(Frame::answer("7", json!({}))));
-    }
-
-    #[test]
     fn an_unknown_request_is_refused_as_unsupported() {
-        let Some(Frame::Res { id, ok: false, error: Some(error), .. }) =
-            reply(&Frame::request("8", "turn.run", Value::Null))
-        else {
+        let Frame::Res { id, ok: false, error: Some(error), .. } = unknown("8", "agent.dance") else {
             panic!("not refused")
         };
         assert_eq!((id.as_str(), error.code), ("8", Code::Unsupported));
-        assert!(error.message.contains("turn.run"));
+        assert!(error.message.contains("agent.dance"));
     }
 
     #[test]
     fn the_refusal_of_a_huge_method_is_still_a_frame() {
-        let frame = reply(&Frame::request("9", &"é".repeat(MAX_FRAME / 2 - 100), Value::Null)).unwrap();
-        assert!(frame.to_text().len() < 1024);
-    }
-
-    #[test]
-    fn nobody_answers_events_and_answers() {
-        assert_eq!(reply(&Frame::event("config.changed", Value::Null)), None);
-        assert_eq!(reply(&Frame::answer("7", json!({}))), None);
+        assert!(unknown("9", &"é".repeat(MAX_FRAME / 2 - 100)).to_text().len() < 1024);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use agentbot_wire::{Frame, Welcome};
+use agentbot_wire::{ApiError, Code, Frame, Welcome, method};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
@@ -15,12 +15,16 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{Ended, LinkConfig, protocol, told};
 use crate::log::Log;
+use crate::turn::Desk;
 
 /// The daemon has this long to answer hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
 /// A frame is written within this time, or the daemon is stuck and the link is given up.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
+
+/// The event that says that the agent's configuration was changed.
+const CONFIG_CHANGED: &str = "config.changed";
 
 /// A closing word is worth this much time.
 const CLOSE_LIMIT: Duration = Duration::from_millis(100);
@@ -30,6 +34,7 @@ pub async fn run<S>(
     stream: WebSocketStream<S>,
     nonce: String,
     config: &LinkConfig,
+    desk: &Desk,
     stopped: &mut watch::Receiver<bool>,
     log: &Log,
     greeted: &mut bool,
@@ -37,7 +42,7 @@ pub async fn run<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut link = Link { stream, log, garbage: false };
+    let mut link = Link { stream, desk, log, garbage: false, frames: Vec::new() };
     let served = tokio::select! {
         ended = link.serve(nonce, config, greeted) => ended,
         () = told(stopped) => Ended::Stopped,
@@ -52,88 +57,113 @@ where
 
 struct Link<'a, S> {
     stream: WebSocketStream<S>,
+    desk: &'a Desk,
     log: &'a Log,
     garbage: bool,
+    /// What goes out with the next write.
+    frames: Vec<Frame>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
     async fn serve(&mut self, nonce: String, config: &LinkConfig, greeted: &mut bool) -> Ended {
-        let welcome = match timeout(HELLO_LIMIT, self.greet(nonce)).await {
+        let welcome = match timeout(HELLO_LIMIT, self.greet(nonce, &config.boot)).await {
             Ok(Ok(welcome)) => welcome,
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::Lost(format!("no answer to hello within {} s", HELLO_LIMIT.as_secs())),
         };
         *greeted = true;
-        match welcome.instance {
+        match &welcome.instance {
             Some(instance) => self.log.info(&format!("connected as {instance}")),
             None => self.log.info("connected, waiting for an instance"),
         }
-        let mut beats = interval(protocol::beat_period(&welcome.policy));
+        self.desk.joined(&welcome);
+        let period = protocol::beat_period(&welcome.policy);
+        let mut beats = interval_at(Instant::now() + period, period);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first beat is at once and before all else: with it the agent counts as running.
+        self.beat(config);
         loop {
-            let said = tokio::select! {
-                // The first tick is at once. A flood of frames never holds a beat up.
-                biased;
-                _ = beats.tick() => self.say(&protocol::beat(config.started.elapsed())).await,
-                frame = self.hear() => match frame {
-                    Ok(frame) => self.answer(&frame).await,
-                    Err(ended) => Err(ended),
-                },
-            };
-            if let Err(ended) = said {
+            self.desk.take(&mut self.frames);
+            if let Err(ended) = self.write().await {
                 return ended;
+            }
+            self.desk.flushed();
+            tokio::select! {
+                // A flood of frames never holds a beat up, and what turns say, which is little at a time, goes before
+                // what is asked.
+                biased;
+                _ = beats.tick() => {
+                    self.desk.forsake();
+                    self.beat(config);
+                }
+                () = self.desk.due() => {}
+                frame = hear(&mut self.stream, self.log, &mut self.garbage) => match frame {
+                    Ok(frame) => self.heard(frame),
+                    Err(ended) => return ended,
+                },
             }
         }
     }
 
-    async fn greet(&mut self, nonce: String) -> Result<Welcome, Ended> {
-        self.say(&protocol::hello(nonce)).await?;
+    fn beat(&mut self, config: &LinkConfig) {
+        self.frames.push(protocol::beat(config.started.elapsed(), self.desk.turns()));
+    }
+
+    async fn greet(&mut self, nonce: String, boot: &str) -> Result<Welcome, Ended> {
+        self.frames.push(protocol::hello(nonce, boot));
+        self.write().await?;
         loop {
-            let frame = self.hear().await?;
+            let frame = hear(&mut self.stream, self.log, &mut self.garbage).await?;
             if let Some(welcome) = protocol::welcome(&frame) {
                 return welcome;
             }
-            self.answer(&frame).await?;
+            self.heard(frame);
+            self.write().await?;
         }
     }
 
-    async fn answer(&mut self, frame: &Frame) -> Result<(), Ended> {
-        match protocol::reply(frame) {
-            Some(reply) => {
-                if let Frame::Req { method, .. } = frame {
-                    self.log.info(&format!("asked for {method}"));
-                }
-                self.say(&reply).await
+    /// Takes a frame. Its answer goes out with the next write.
+    fn heard(&mut self, frame: Frame) {
+        match frame {
+            Frame::Req { id, method, params } => {
+                let done = match method.as_str() {
+                    method::TURN_RUN => self.desk.run(params),
+                    method::TURN_CANCEL => self.desk.cancel(params),
+                    method::DRAIN => {
+                        self.log.info("asked to drain");
+                        return self.desk.drain(id);
+                    }
+                    other => {
+                        self.log.info(&format!("asked for {other}, which is not known"));
+                        return self.frames.push(protocol::unknown(&id, other));
+                    }
+                };
+                self.frames.push(match done {
+                    Ok(payload) => Frame::answer(&id, payload),
+                    Err(error) => Frame::refusal(&id, error),
+                });
             }
-            None => Ok(()),
+            Frame::Res { id, ok: true, payload, .. } => self.desk.answered(&id, Ok(payload.unwrap_or_default())),
+            Frame::Res { id, error, .. } => self.desk.answered(&id, Err(error.unwrap_or_else(no_reason))),
+            Frame::Event { event, payload, .. } if event == CONFIG_CHANGED => self.desk.changed(&payload),
+            Frame::Event { .. } => {}
         }
     }
 
-    async fn say(&mut self, frame: &Frame) -> Result<(), Ended> {
-        match timeout(SEND_LIMIT, self.stream.send(Message::text(frame.to_text()))).await {
+    /// Sends what is to go out, in one write.
+    async fn write(&mut self) -> Result<(), Ended> {
+        if self.frames.is_empty() {
+            return Ok(());
+        }
+        let written = async {
+            for frame in self.frames.drain(..) {
+                self.stream.feed(Message::text(frame.to_text())).await?;
+            }
+            self.stream.flush().await
+        };
+        match timeout(SEND_LIMIT, written).await {
             Ok(sent) => sent.map_err(|error| lost(&error)),
             Err(_) => Err(Ended::Lost(format!("the daemon read nothing for {} s", SEND_LIMIT.as_secs()))),
-        }
-    }
-
-    /// The next frame. Pings are answered by the library; what is no frame is dropped, with a word about the first.
-    async fn hear(&mut self) -> Result<Frame, Ended> {
-        loop {
-            let why = match self.stream.next().await {
-                None => return Err(Ended::Lost("the daemon closed the link".to_owned())),
-                Some(Err(error)) => return Err(lost(&error)),
-                Some(Ok(Message::Text(text))) => match Frame::parse(&text) {
-                    Ok(frame) => return Ok(frame),
-                    Err(error) => error.to_string(),
-                },
-                Some(Ok(Message::Binary(_))) => "binary data".to_owned(),
-                Some(Ok(Message::Close(frame))) => return Err(Ended::Lost(closed(frame))),
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-            };
-            if !self.garbage {
-                self.garbage = true;
-                self.log.warn(&format!("the daemon sent what is no frame, dropped: {why}"));
-            }
         }
     }
 
@@ -142,6 +172,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<'_, S> {
         // The link ends either way.
         let _ = timeout(CLOSE_LIMIT, self.stream.close(Some(word))).await;
     }
+}
+
+/// The next frame. Pings are answered by the library; what is no frame is dropped, with a word about the first.
+async fn hear<S>(stream: &mut WebSocketStream<S>, log: &Log, garbage: &mut bool) -> Result<Frame, Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        let why = match stream.next().await {
+            None => return Err(Ended::Lost("the daemon closed the link".to_owned())),
+            Some(Err(error)) => return Err(lost(&error)),
+            Some(Ok(Message::Text(text))) => match Frame::parse(&text) {
+                Ok(frame) => return Ok(frame),
+                Err(error) => error.to_string(),
+            },
+            Some(Ok(Message::Binary(_))) => "binary data".to_owned(),
+            Some(Ok(Message::Close(frame))) => return Err(Ended::Lost(closed(frame))),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+        };
+        if !std::mem::replace(garbage, true) {
+            log.warn(&format!("the daemon sent what is no frame, dropped: {why}"));
+        }
+    }
+}
+
+fn no_reason() -> ApiError {
+    ApiError { code: Code::Internal, message: "the daemon gave no reason".to_owned(), hint: None }
 }
 
 fn closed(frame: Option<CloseFrame>) -> String {
@@ -166,7 +223,7 @@ mod tests {
     use agentbot_wire::{AgentPolicy, MAX_FRAME};
     use serde_json::json;
     use tokio::io::{DuplexStream, duplex};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
     use tokio_tungstenite::tungstenite::protocol::Role;
 
     /// A daemon at the other end of a pipe in memory.
@@ -205,11 +262,12 @@ mod tests {
     async fn link<F: Future<Output = ()>>(story: impl FnOnce(Daemon, watch::Sender<bool>) -> F) -> Option<Ended> {
         let (stream, daemon) = pair().await;
         let (stop, mut stopped) = watch::channel(false);
-        let config = LinkConfig { socket: PathBuf::new(), started: Instant::now() };
+        let config = LinkConfig { socket: PathBuf::new(), started: Instant::now(), boot: "b".to_owned() };
+        let (desk, _jobs) = Desk::new();
         let (log, mut greeted) = (Log::silent(), false);
         tokio::select! {
             biased;
-            ended = run(stream, "n".to_owned(), &config, &mut stopped, &log, &mut greeted) => Some(ended),
+            ended = run(stream, "n".to_owned(), &config, &desk, &mut stopped, &log, &mut greeted) => Some(ended),
             () = story(daemon, stop) => None,
         }
     }

@@ -47,6 +47,9 @@ impl Ears for Chat {
                 let params: HistoryParams = read(params)?;
                 answer(&self.history(&actor, &params).await?)
             }
+            method::MEMORY_GET => answer(&self.live.memory().get(&agent.instance, &read(params)?).await?),
+            method::MEMORY_PUT => answer(&self.live.memory().put(&agent.instance, &read(params)?).await?),
+            method::MEMORY_SEARCH => answer(&self.live.memory().search(&agent.instance, &read(params)?).await?),
             _ => Err(unknown(method).into()),
         }
     }

@@ -12,6 +12,7 @@ use super::requests::Stored;
 use super::{Chat, access};
 use crate::error::{Error, Result};
 use crate::identity::Actor;
+use crate::instance::meant;
 use crate::store::turns::Turn;
 use crate::store::{messages, turns};
 
@@ -35,7 +36,7 @@ impl Chat {
         let (asker, named, conversation) = (actor.clone(), send.agent.clone(), send.conversation.clone());
         let agent = self.live.store().read(move |conn| match &conversation {
             Some(id) => access::conversation(conn, &asker, id).map(|found| found.agent),
-            None => access::agent(conn, &asker, named.as_deref()).map(|found| found.id),
+            None => meant(conn, &asker, named.as_deref()).map(|found| found.id),
         });
         let agent = agent.await?;
         // First to hear, then to send: nothing of the turn can be missed.

@@ -17,6 +17,7 @@ use super::live::Live;
 use super::requests::PAGE_BYTES;
 use crate::error::{Error, Result};
 use crate::identity::Actor;
+use crate::instance::meant;
 use crate::store::messages::Span;
 use crate::store::{conversations, messages, turns};
 
@@ -104,7 +105,7 @@ impl Feed {
             access::check_token(conn, &actor)?;
             match conversation {
                 Some(id) => access::conversation(conn, &actor, &id).map(|found| found.agent),
-                None => access::agent(conn, &actor, named.as_deref()).map(|found| found.id),
+                None => meant(conn, &actor, named.as_deref()).map(|found| found.id),
             }
         });
         read.await

@@ -21,6 +21,7 @@ use crate::config;
 use crate::error::Result;
 use crate::instance::fault;
 use crate::link::{Links, NoReply};
+use crate::memory::Memory;
 use crate::store::turns::Turn;
 use crate::store::{Store, messages, turns};
 use crate::task::Activator;
@@ -34,6 +35,7 @@ pub(super) struct Live(Arc<Inner>);
 
 struct Inner {
     store: Store,
+    memory: Memory,
     links: Links,
     config: config::Live,
     hub: Arc<Hub>,
@@ -50,6 +52,8 @@ struct Inner {
 pub struct Parts {
     /// State.
     pub store: Store,
+    /// What agents remember.
+    pub memory: Memory,
     /// Connected agents.
     pub links: Links,
     /// Configuration.
@@ -64,13 +68,17 @@ pub struct Parts {
 
 impl Live {
     pub(super) fn new(parts: Parts) -> Self {
-        let Parts { store, links, config, tasks, runtime, stop } = parts;
+        let Parts { store, memory, links, config, tasks, runtime, stop } = parts;
         let (hub, agents, clock, stray) = (Arc::default(), Mutex::default(), Activator::new(), AtomicU64::default());
-        Self(Arc::new(Inner { store, links, config, hub, agents, tasks, runtime, stop, clock, stray }))
+        Self(Arc::new(Inner { store, memory, links, config, hub, agents, tasks, runtime, stop, clock, stray }))
     }
 
     pub(super) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    pub(super) fn memory(&self) -> &Memory {
+        &self.0.memory
     }
 
     /// Wakes whoever looks at the clock.

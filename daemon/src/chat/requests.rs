@@ -14,7 +14,7 @@ use super::event::{Body, Event};
 use super::text::{check_key, check_message, check_topic};
 use crate::error::{Error, Result};
 use crate::identity::Actor;
-use crate::instance::fault;
+use crate::instance::{fault, meant};
 use crate::store::messages::{NewMessage, Span};
 use crate::store::turns::Turn;
 use crate::store::{Connection, conversations, messages, turns};
@@ -171,7 +171,7 @@ impl Chat {
         page_size(Some(limit))?;
         let (actor, named) = (actor.clone(), agent.to_owned());
         let read = self.live.store().read(move |conn| {
-            let agent = access::agent(conn, &actor, Some(&named))?.id;
+            let agent = meant(conn, &actor, Some(&named))?.id;
             Ok((messages::of_instance(conn, &agent, limit, offset)?, messages::count(conn, &agent)?))
         });
         let (messages, total) = read.await?;
@@ -185,7 +185,7 @@ impl Chat {
     pub async fn conversations(&self, actor: &Actor, agent: Option<&str>) -> Result<ConversationList> {
         let (actor, named) = (actor.clone(), agent.map(str::to_owned));
         let read = self.live.store().read(move |conn| {
-            let agent = access::agent(conn, &actor, named.as_deref())?.id;
+            let agent = meant(conn, &actor, named.as_deref())?.id;
             conversations::of_instance(conn, &agent)
         });
         let conversations = read.await?;
@@ -201,7 +201,7 @@ impl Chat {
         let topic = topic.unwrap_or(MAIN_TOPIC).to_owned();
         check_topic(&topic)?;
         let read = self.live.store().read(move |conn| {
-            let agent = access::agent(conn, &actor, named.as_deref())?.id;
+            let agent = meant(conn, &actor, named.as_deref())?.id;
             let Some(conversation) = conversations::about(conn, &agent, &topic)? else { return Ok(Vec::new()) };
             let limit = usize::try_from(MAX_HISTORY_PAGE).unwrap_or(usize::MAX);
             messages::page(conn, &conversation.id, Span::Newest, limit, usize::MAX).map(|(messages, _)| messages)
@@ -228,15 +228,15 @@ fn accept(conn: &Connection, actor: &Actor, send: &ChatSend, platform: Platform)
     let (agent, named) = match &send.conversation {
         Some(id) => {
             let conversation = access::conversation(conn, actor, id)?;
-            let agent = access::agent(conn, actor, Some(conversation.agent.as_str()))?;
+            let agent = meant(conn, actor, Some(conversation.agent.as_str()))?;
             if let Some(named) = &send.agent
-                && access::agent(conn, actor, Some(named))?.id != agent.id
+                && meant(conn, actor, Some(named))?.id != agent.id
             {
                 return Err(Error::invalid("conversation", "is one of another agent").hint("leave `agent` out"));
             }
             (agent, Some(conversation))
         }
-        None => (access::agent(conn, actor, send.agent.as_deref())?, None),
+        None => (meant(conn, actor, send.agent.as_deref())?, None),
     };
     let said = actor.to_string();
     let topic = send.topic.as_deref().unwrap_or(MAIN_TOPIC);
@@ -302,7 +302,7 @@ fn waiting(id: TurnId, message: &Message) -> Turn {
 fn again(conn: &Connection, actor: &Actor, of: &TurnId) -> Result<(Turn, bool)> {
     access::check_token(conn, actor)?;
     let seen = access::turn(conn, actor, of)?;
-    let agent = access::agent(conn, actor, Some(seen.instance.as_str()))?;
+    let agent = meant(conn, actor, Some(seen.instance.as_str()))?;
     if let Some(open) = turns::open_retry(conn, of)? {
         return Ok((open, false));
     }

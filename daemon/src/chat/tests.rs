@@ -18,6 +18,7 @@ use super::*;
 use crate::config::{self, Config, Loaded};
 use crate::instance::test_support::a_new_instance;
 use crate::link::{Ears, Links, Speaker};
+use crate::memory::Memory;
 use crate::store::{Store, StoreOptions, instances, slots};
 use crate::task::Marks;
 
@@ -51,6 +52,7 @@ async fn an_agent(store: &Store, name: &str) -> Speaker {
 fn chat_on(store: &Store) -> Chat {
     Chat::new(Parts {
         store: store.clone(),
+        memory: Memory::new(store.clone()),
         links: Links::new(Marks::new()),
         config: config::Live::new(Loaded { config: Config::default(), warnings: Vec::new() }),
         tasks: TaskTracker::new(),

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
 
 use super::read::Section;
 use super::value::Value;
@@ -9,6 +12,9 @@ use super::words::ProviderKind;
 
 /// The provider that answers without a language model; it is always there.
 pub const BUILTIN: &str = "builtin";
+
+const TICK: Duration = Duration::from_millis(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// `[models]`: which models agents may talk to.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +25,16 @@ pub struct Models {
     pub aliases: BTreeMap<String, String>,
     /// Servers of models by name.
     pub providers: BTreeMap<String, Provider>,
+    /// Calls of one agent at the same time.
+    pub parallel: usize,
+    /// Time until an answer begins. A model may have to be loaded first.
+    pub first_byte_timeout: Duration,
+    /// Time without a byte of an answer that has begun.
+    pub idle_timeout: Duration,
+    /// Time that an answer may take as a whole.
+    pub max_duration: Duration,
+    /// The longest answer.
+    pub max_response: ByteSize,
 }
 
 /// `[models.providers.<name>]`: a server of models.
@@ -62,7 +78,16 @@ pub enum NoModel {
 
 impl Default for Models {
     fn default() -> Self {
-        Self { default: format!("{BUILTIN}/basic"), aliases: BTreeMap::new(), providers: BTreeMap::new() }
+        Self {
+            default: format!("{BUILTIN}/basic"),
+            aliases: BTreeMap::new(),
+            providers: BTreeMap::new(),
+            parallel: 8,
+            first_byte_timeout: Duration::from_secs(120),
+            idle_timeout: Duration::from_secs(60),
+            max_duration: Duration::from_secs(1_800),
+            max_response: ByteSize::mib(16),
+        }
     }
 }
 
@@ -94,14 +119,29 @@ impl Models {
         }
     }
 
+    /// The names of its keys, those of its sections apart.
+    pub(super) const KEYS: &'static [&'static str] =
+        &["default", "parallel", "first_byte_timeout", "idle_timeout", "max_duration", "max_response"];
+
     pub(super) fn read(section: &Section<'_>) -> Self {
         let defaults = Self::default();
+        let time = |key, default| section.value_in(key, default, &(TICK..=DAY));
         let models = Self {
             default: section.value("default", defaults.default),
             aliases: read_aliases(&section.section("aliases")),
             providers: read_providers(&section.section("providers")),
+            parallel: section.value_in("parallel", defaults.parallel, &(1..=1_024)),
+            first_byte_timeout: time("first_byte_timeout", defaults.first_byte_timeout),
+            idle_timeout: time("idle_timeout", defaults.idle_timeout),
+            max_duration: time("max_duration", defaults.max_duration),
+            max_response: section.value_in(
+                "max_response",
+                defaults.max_response,
+                &(ByteSize::kib(1)..=ByteSize::gib(1)),
+            ),
         };
-        section.finish(&["default", "aliases", "providers"]);
+        let keys: Vec<&str> = Self::KEYS.iter().copied().chain(["aliases", "providers"]).collect();
+        section.finish(&keys);
         models
     }
 }

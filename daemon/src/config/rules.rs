@@ -1,7 +1,7 @@
 //! Rules between keys: pure, on values that are each right by themselves.
 
 use super::read::written;
-use super::{Config, NoModel};
+use super::{Config, NoModel, ProviderKind};
 
 /// A broken rule: the keys it speaks of, the most telling first, and what is wrong.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,7 +81,10 @@ pub(super) fn without_effect(config: &Config) -> Vec<String> {
             "http.allowed_origins has no effect while there is no http.listen",
         ),
         (closed && http.tls.is_some(), "http.tls has no effect while there is no http.listen"),
-        (!models.providers.is_empty(), "models.providers has no effect in this version: agents have the builtin model"),
+        (
+            models.providers.values().any(|provider| provider.kind == ProviderKind::Anthropic),
+            "a provider of kind \"anthropic\" has no effect in this version; \"openai\" has",
+        ),
     ];
     set.iter().filter(|(set, _)| *set).map(|(_, warning)| (*warning).to_owned()).collect()
 }

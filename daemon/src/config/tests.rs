@@ -35,7 +35,7 @@ fn declared() -> Vec<(&'static str, &'static [&'static str])> {
         ("events", Events::KEYS),
         ("log", Log::KEYS),
         ("http", Http::KEYS),
-        ("models", &["default"]),
+        ("models", Models::KEYS),
     ]
 }
 
@@ -226,12 +226,36 @@ fn providers_have_one_place_for_their_key() {
         |rest: &str| format!("[models.providers.mine]\nkind = \"openai\"\nbase_url = \"https://h/v1\"\n{rest}");
     let read_one = read(&provider("api_key_env = \"KEY\"")).unwrap();
     assert_eq!(read_one.config.models.providers["mine"].api_key, ApiKey::Env("KEY".to_owned()));
-    assert_eq!(read_one.warnings.len(), 1, "it has no effect yet");
+    assert_eq!(read_one.warnings, [""; 0]);
+    let other = read(&provider("api_key_env = \"KEY\"").replace("\"openai\"", "\"anthropic\"")).unwrap();
+    assert!(other.warnings[0].contains("anthropic"), "{:?}", other.warnings);
     assert!(mistake(&provider("")).starts_with("agentbot.toml:1: models.providers.mine.api_key_file: missing"));
     assert!(mistake(&provider("api_key_env = \"KEY\"\napi_key_file = \"/k\"")).contains("one of them is allowed"));
     let inline = mistakes(&provider("api_key = \"sk-live\""));
     assert!(inline.iter().any(|line| line.contains("did you mean `api_key_file`?")), "{inline:?}");
     assert!(!inline.concat().contains("sk-live"), "{inline:?}");
+}
+
+#[test]
+fn bounds_of_model_calls_have_ranges() {
+    for good in [
+        "parallel = 1",
+        "parallel = 1024",
+        "max_response = \"1 KiB\"",
+        "idle_timeout = \"1ms\"",
+        "max_duration = \"24h\"",
+    ] {
+        assert_eq!(mistakes(&format!("[models]\n{good}")), [""; 0], "{good}");
+    }
+    for bad in [
+        "parallel = 0",
+        "parallel = 1025",
+        "max_response = 1023",
+        "first_byte_timeout = \"0s\"",
+        "max_duration = \"25h\"",
+    ] {
+        assert!(mistake(&format!("[models]\n{bad}")).contains("out of range"), "{bad}");
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::serve::{Bounds, connection};
 use super::socket::{self, Read};
+use super::{body, openai};
+use crate::gateway::Gateway;
 use crate::instance::Context;
 use crate::link::{self, Accepted, Ears, Inbound, Outbound};
 
@@ -76,23 +78,27 @@ impl Drop for GiveBack {
     }
 }
 
-/// Serves connections of agents as their doors hand them over. What they say goes to `ears`; `bounds` are those of one
-/// slot.
+/// Serves connections of agents as their doors hand them over. What they say goes to `ears`, what they ask of models to
+/// `gateway`; `bounds` are those of one slot.
 pub async fn serve_agents(
     context: Arc<Context>,
     ears: Arc<dyn Ears>,
+    gateway: Gateway,
     mut accepted: mpsc::Receiver<Accepted>,
     bounds: Bounds,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     let links = context.links.clone();
+    let body = body::Bounds::of(&context.config.load().limits, stop.clone());
+    let models = openai::gateway::Models { context: Arc::clone(&context), gateway, bounds: body };
     let state = AgentState { context, ears, tasks: tasks.clone(), stop: stop.clone() };
     let router = Router::new()
         .route("/agent/ws", get(upgrade))
         .fallback(super::agentbot::not_found)
         .method_not_allowed_fallback(super::agentbot::method_not_allowed)
-        .with_state(state);
+        .with_state(state)
+        .nest("/v1", openai::gateway::router(models));
     let seats = Seats::default();
     loop {
         let next = tokio::select! {

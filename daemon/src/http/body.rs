@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::shape::Called;
+use crate::config::Limits;
 use crate::error::Error;
 
 /// Limits of a body, in bytes and time.
@@ -29,6 +30,18 @@ pub struct Bounds {
     pub stop: CancellationToken,
 }
 
+impl Bounds {
+    /// Those of a configuration.
+    pub fn of(limits: &Limits, stop: CancellationToken) -> Self {
+        Self {
+            limit: usize::try_from(limits.body.as_u64()).unwrap_or(usize::MAX),
+            drain: usize::try_from(limits.drain.as_u64()).unwrap_or(usize::MAX),
+            pause: limits.idle_timeout,
+            stop,
+        }
+    }
+}
+
 /// Reads the body up to the limit and hands it on whole.
 pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() {
@@ -42,7 +55,11 @@ pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -
     }
 }
 
-async fn read(mut body: Body, bounds: &Bounds) -> Result<Bytes, Error> {
+/// Reads a body up to the limit.
+///
+/// # Errors
+/// `too_large`; `invalid` for one that broke off or stopped; `shutting_down`.
+pub async fn read(mut body: Body, bounds: &Bounds) -> Result<Bytes, Error> {
     let mut kept = Vec::new();
     let mut length = 0_usize;
     loop {

@@ -34,7 +34,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::chat::Chat;
 use crate::config::Live;
+use crate::gateway::Gateway;
 use crate::instance::{Audit, Context, Instances};
+use crate::memory::Memory;
 use crate::task::Driver;
 
 /// What every handler has at hand.
@@ -42,6 +44,10 @@ use crate::task::Driver;
 pub struct State {
     /// The agents.
     pub instances: Instances,
+    /// What they remember.
+    pub memory: Memory,
+    /// The models they talk to.
+    pub gateway: Gateway,
     /// The daemon as a whole, for `health` and `status`.
     pub daemon: Arc<DaemonView>,
     /// The conversations.
@@ -73,13 +79,7 @@ pub struct DaemonView {
 }
 
 fn body_bounds(state: &State) -> body::Bounds {
-    let limits = state.config.load().limits.clone();
-    body::Bounds {
-        limit: usize::try_from(limits.body.as_u64()).unwrap_or(usize::MAX),
-        drain: usize::try_from(limits.drain.as_u64()).unwrap_or(usize::MAX),
-        pause: limits.idle_timeout,
-        stop: state.instances.stopping().clone(),
-    }
+    body::Bounds::of(&state.config.load().limits, state.instances.stopping().clone())
 }
 
 /// The router of the admin socket.

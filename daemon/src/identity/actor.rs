@@ -31,6 +31,15 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// The one agent that it may talk to or about; `None` means every agent of its tenant.
+    #[must_use]
+    pub fn only_agent(&self) -> Option<&InstanceId> {
+        match self {
+            Self::Gateway { instance, .. } | Self::Agent { instance, .. } => Some(instance),
+            Self::Operator { .. } | Self::System => None,
+        }
+    }
+
     /// Whose things it may see.
     #[must_use]
     pub fn tenant(&self) -> TenantId {

@@ -1,5 +1,5 @@
 //! What goes by itself: images that nothing runs any more, deleted agents past their undo time, the rest of a removal that
-//! was cut off, old idempotency keys, events and ended operations.
+//! was cut off, old idempotency keys, events, ended operations and calls of models.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
 use crate::store::instances;
-use crate::store::{Connection, events, idempotency, images, operations};
+use crate::store::{Connection, events, idempotency, images, model_calls, operations};
 use crate::store::{Desired, Wish};
 use crate::task::Task;
 
@@ -55,8 +55,11 @@ impl Task for Housekeeping {
         let keys = context.store.write(move |conn| idempotency::trim(conn, keys_before)).await?;
         let old = trim(context, events::trim, events_before).await?;
         let ended = trim(context, operations::trim, events_before).await?;
+        let calls = trim(context, model_calls::trim, events_before).await?;
         remove_superseded_images(context).await;
-        Ok(format!("{purged} deleted agents, {keys} idempotency keys, {old} events, {ended} operations"))
+        Ok(format!(
+            "{purged} deleted agents, {keys} idempotency keys, {old} events, {ended} operations, {calls} model calls"
+        ))
     }
 }
 

@@ -7,6 +7,7 @@ use agentbot_wire::{
 };
 
 use super::admission::cores;
+use super::meant::meant;
 use super::requests::Instances;
 use crate::error::Result;
 use crate::identity::Actor;
@@ -80,6 +81,15 @@ impl Instances {
         let tenant = actor.tenant();
         let found = self.context().store.read(move |conn| summaries::list(conn, &tenant, deleted)).await?;
         Ok(found.into_iter().map(entry).collect())
+    }
+
+    /// The living agent that is meant: the named one, or without a name the only one that the actor has.
+    ///
+    /// # Errors
+    /// As [`meant`].
+    pub async fn meant(&self, actor: &Actor, agent: Option<&str>) -> Result<Instance> {
+        let (actor, agent) = (actor.clone(), agent.map(str::to_owned));
+        self.context().store.read(move |conn| meant(conn, &actor, agent.as_deref())).await
     }
 
     /// Everything that is known of an agent.

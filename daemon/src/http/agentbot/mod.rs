@@ -4,6 +4,8 @@ mod agents;
 pub mod chat;
 pub mod envelope;
 mod instances;
+mod memory;
+mod models;
 mod operations;
 pub mod request;
 mod system;
@@ -41,6 +43,10 @@ pub fn router() -> Router<State> {
         ("/api/chat", get(chat::log).post(chat::send), Policy::Operator),
         ("/api/chat/ws", get(ws::upgrade), Policy::Operator),
         ("/api/conversations", get(chat::conversations), Policy::Operator),
+        ("/api/memory", get(memory::show).post(memory::write), Policy::Operator),
+        ("/api/models", get(models::list), Policy::Operator),
+        ("/api/models/test", post(models::test), Policy::Operator),
+        ("/api/models/discover", get(models::discover), Policy::Operator),
         ("/api/operations", get(operations::list), Policy::Operator),
         ("/api/operations/{id}", get(operations::show), Policy::Operator),
         ("/api/operations/{id}/wait", get(operations::wait), Policy::Operator),

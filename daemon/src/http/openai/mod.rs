@@ -2,4 +2,5 @@
 
 mod ask;
 pub mod envelope;
+pub mod gateway;
 pub mod talk;

@@ -1,0 +1,115 @@
+//! The gateway: agents ask models through it, and it alone has the keys.
+//!
+//! A request is read as far as the gateway must know it, and goes on as it came. An answer is bounded in time and length
+//! and passes as it comes. One row per call says what it took.
+
+mod builtin;
+mod call;
+mod client;
+mod discover;
+mod key;
+mod list;
+mod relay;
+mod request;
+mod router;
+mod sse;
+mod trial;
+mod upstream;
+
+use std::sync::Arc;
+
+use agentbot_wire::{Discovery, ModelList};
+use bytes::Bytes;
+
+use self::call::{Call, Seats};
+use self::client::Lazy;
+use self::list::Lists;
+use self::relay::Bounds;
+use self::request::Asked;
+use self::router::route;
+use self::upstream::{Reply, Server};
+use crate::config::Live;
+use crate::error::Result;
+use crate::store::Store;
+
+pub use self::call::Asker;
+pub use self::relay::Pieces;
+
+/// The way to models; clones share it.
+#[derive(Clone)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    config: Live,
+    client: Lazy,
+    lists: Lists,
+    seats: Seats,
+}
+
+/// What a model answered.
+pub enum Answer {
+    /// JSON, all of it.
+    Json(Bytes),
+    /// Server-sent events. An error is the last item, and whole lines stand before it.
+    Events(Pieces),
+}
+
+impl Gateway {
+    /// With the providers of the configuration. Nothing is asked or read before it is needed.
+    #[must_use]
+    pub fn new(store: Store, config: Live) -> Self {
+        let inner = Inner { store, config, client: Lazy::default(), lists: Lists::default(), seats: Seats::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// `POST /v1/chat/completions`: asks the model that the body names, or the asker's own.
+    ///
+    /// # Errors
+    /// `invalid` for a body that is none, or a model that there is not; `rate_limited` for too many calls at once;
+    /// `model_failed`, `timed_out` and what else the provider refused with.
+    pub async fn complete(&self, asker: Asker, body: &[u8]) -> Result<Answer> {
+        let config = self.inner.config.load();
+        let asked = Asked::parse(body)?;
+        let target = route(&config.models, &asked.model, &asker.model)?;
+        let seat = self.inner.seats.take(&asker.who, config.models.parallel)?;
+        let mut call = Call::begin(self.inner.store.clone(), asker, &target, seat);
+        let Some(provider) = &target.server else {
+            return builtin::answer(&asked, call);
+        };
+        let bounds = Bounds::begin(&config.models);
+        let ready = async {
+            let body = asked.forwarded(&target.model)?;
+            let key = key::read(&target.provider, &provider.api_key).await?;
+            Ok((body, key, self.inner.client.get(&provider.base_url).await?))
+        };
+        let (body, key, client) = ready.await.inspect_err(|error: &crate::error::Error| call.failed(error.code()))?;
+        let server = Server { name: &target.provider, base_url: &provider.base_url, key, client };
+        Ok(match server.complete(body, bounds, call).await? {
+            Reply::Whole(json) => Answer::Json(json),
+            Reply::Events(pieces) => Answer::Events(pieces),
+        })
+    }
+
+    /// Every model that can be asked. Servers that do not answer are named, with the reason.
+    pub async fn list(&self) -> ModelList {
+        let config = self.inner.config.load();
+        self.inner.lists.list(&config.models, &self.inner.client).await
+    }
+
+    /// Servers and keys on this machine that could be providers.
+    ///
+    /// # Errors
+    /// When no client can be made.
+    pub async fn discover(&self) -> Result<Discovery> {
+        let config = self.inner.config.load();
+        let client = self.inner.client.get("http:").await?;
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        Ok(discover::discover(&config.models, client, discover::PORTS, set).await)
+    }
+}
+
+#[cfg(test)]
+mod tests;
