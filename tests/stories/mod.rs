@@ -19,6 +19,7 @@ mod purge;
 mod remapped;
 mod requests;
 mod sealed;
+mod secrets;
 mod service;
 mod start_up;
 mod supersede;
