@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use agentbot_wire::{ChatSubscribe, ChatSubscribed, ConversationId, InstanceId};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::super::end::{CLOSE_FLOOD, CLOSE_GOING, CLOSE_IDLE, CLOSE_REVOKED, CLOSE_SLOW};
 use super::*;
 use crate::identity::Leases;
 
