@@ -135,7 +135,6 @@ where
             let answer =
                 Frame::answer(&id, serde_json::to_value(connected(terms, connect.version)).unwrap_or_default());
             write(terms, socket, vec![text(&answer)]).await?;
-            terms.counts.connected.add();
             Ok(())
         }
         Err(refused) => {
