@@ -331,7 +331,6 @@ async fn an_operator_lists_tries_and_finds_models() {
     let setup = with_provider(&server, &files.path().join("key"))
         .set("models.providers.gone.kind", "\"openai\"")
         .set("models.providers.gone.base_url", "\"http://127.0.0.1:1/v1\"")
-        .set("models.providers.gone.api_key_file", "\"/dev/null\"")
         .env("GROQ_API_KEY", "gsk-canary");
     let daemon = Daemon::start(setup).await;
 

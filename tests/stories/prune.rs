@@ -37,13 +37,14 @@ async fn a_restart_of_the_engine_brings_every_agent_back_and_counts_no_crash() {
     daemon.running("runs").await;
     daemon.running("rests").await;
     daemon.act("rests", "stop").await;
+    let before = daemon.agent("runs").await.started_at;
 
     docker.stop().await;
     assert_eq!(daemon.get("/api/health").await.status, 200);
     docker.resume().await;
 
-    let back = daemon.wait_agent("runs", "a live process", SOON, |view| {
-        view.phase == Phase::Running && view.health.process == Some(true)
+    let back = daemon.wait_agent("runs", "a new process", SOON, |view| {
+        view.phase == Phase::Running && view.health.process == Some(true) && view.started_at > before
     });
     assert_eq!(back.await.health.crashes, 0);
     assert_eq!(daemon.agent("rests").await.phase, Phase::Stopped);

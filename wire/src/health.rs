@@ -124,4 +124,7 @@ pub struct DaemonStatus {
     pub warnings: Vec<String>,
     /// Why nothing is changed on the engine; null in normal work.
     pub safe_mode: Option<String>,
+    /// What was refused, dropped or closed since the start, by kind, each with how often.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
 }

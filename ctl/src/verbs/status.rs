@@ -45,8 +45,15 @@ fn sheet(status: &DaemonStatus, now: Timestamp) -> String {
         .with("state", text::line(&status.state_dir))
         .with("id", text::line(&status.daemon_id))
         .with("unknown", lines(&status.unknown_containers))
+        .with("drops", drops(status))
         .with("warnings", lines(&status.warnings))
         .render()
+}
+
+/// What was refused, dropped or closed, where there was anything.
+fn drops(status: &DaemonStatus) -> String {
+    let some = status.drops.iter().filter(|(_, count)| **count > 0);
+    some.map(|(name, count)| format!("{} {count}", text::line(name).replace('_', " "))).collect::<Vec<_>>().join(", ")
 }
 
 fn engine(engine: &EngineStatus, now: Timestamp) -> String {

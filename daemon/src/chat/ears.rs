@@ -41,6 +41,7 @@ impl Ears for Chat {
     }
 
     async fn request(&self, agent: &Speaker, method: &str, params: Value) -> Result<Value> {
+        self.pace.check(&agent.instance)?;
         let actor = Actor::Agent { slot: agent.slot.clone(), instance: agent.instance.clone() };
         match method {
             method::CHAT_HISTORY => {

@@ -13,6 +13,7 @@ mod feed;
 mod hub;
 mod lanes;
 mod live;
+mod pace;
 mod requests;
 mod text;
 mod watch;
@@ -28,6 +29,7 @@ pub use feed::{Feed, MAX_SUBSCRIPTIONS};
 pub use hub::{Lagged, QUEUE, QUEUE_BYTES};
 pub use lanes::{MAX_ACTIVE, MAX_ATTEMPTS};
 pub use live::Parts;
+pub use pace::{REQUESTS_AT_ONCE, REQUESTS_PER_SECOND};
 pub use requests::{MAX_WAITING, PAGE_BYTES};
 pub use watch::{Clock, Phases};
 
@@ -52,13 +54,14 @@ pub const FAULT_POINTS: [&str; 8] = [
 #[derive(Clone)]
 pub struct Chat {
     live: Live,
+    pace: pace::Pace,
 }
 
 impl Chat {
     /// Without any turn yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { live: Live::new(parts) }
+        Self { live: Live::new(parts), pace: pace::Pace::default() }
     }
 
     /// Takes up the turns that an earlier run of the daemon left open. Before agents are let in.

@@ -51,6 +51,8 @@ pub struct Provider {
 /// Where a key is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiKey {
+    /// Neither is named: the server wants no key.
+    None,
     /// `api_key_file`: a file that holds nothing else.
     File(PathBuf),
     /// `api_key_env`: a variable of the daemon's environment.
@@ -188,14 +190,16 @@ impl Provider {
         }
         let file = section.optional("api_key_file").map(ApiKey::File);
         let env = section.optional("api_key_env").map(ApiKey::Env);
-        match (section.has("api_key_file"), section.has("api_key_env")) {
+        let named = (section.has("api_key_file"), section.has("api_key_env"));
+        let api_key = match named {
             (true, true) => {
-                section.mistake("api_key_env", "stands beside api_key_file; one of them is allowed".to_owned())
+                section.mistake("api_key_env", "stands beside api_key_file; one of them is allowed".to_owned());
+                None
             }
-            (false, false) => section.missing("api_key_file", "it or api_key_env: where the key of the API is found"),
-            _ => {}
-        }
-        Some(Self { kind: kind?, base_url: base_url?, api_key: file.or(env)? })
+            (false, false) => Some(ApiKey::None),
+            _ => file.or(env),
+        };
+        Some(Self { kind: kind?, base_url: base_url?, api_key: api_key? })
     }
 }
 

@@ -74,7 +74,7 @@ sections! {
         /// How much of a body over the limit is still read, so that the client sees the answer.
         drain: ByteSize = ByteSize::mib(8), in ByteSize::kib(1)..=ByteSize::mib(512);
         /// Connections to the admin socket at the same time.
-        connections: usize = 512, in 1..=65_536;
+        connections: usize = 2_048, in 1..=65_536;
         /// Connections from one agent at the same time: its link and a few requests beside it.
         agent_connections: usize = 8, in 2..=1_024;
         /// Time to send a request's head, from its first byte.

@@ -68,7 +68,7 @@ async fn probe(models: &Models, client: &Client, port: u16, name: &str) -> Optio
         source: "loopback".to_owned(),
         models: found,
         configured: configured(models, &base_url),
-        config: lines(models, name, &base_url, "api_key_file = \"/dev/null\""),
+        config: lines(models, name, &base_url, ""),
         base_url,
     })
 }
@@ -85,7 +85,8 @@ fn lines(models: &Models, name: &str, base_url: &str, key: &str) -> String {
     let numbered = (2..).map(|number| format!("{name}{number}"));
     let mut names = std::iter::once(name.to_owned()).chain(numbered);
     let name = names.find(|name| !models.providers.contains_key(name)).unwrap_or_default();
-    format!("[models.providers.{name}]\nkind = \"openai\"\nbase_url = \"{base_url}\"\n{key}\n")
+    let key = if key.is_empty() { String::new() } else { format!("{key}\n") };
+    format!("[models.providers.{name}]\nkind = \"openai\"\nbase_url = \"{base_url}\"\n{key}")
 }
 
 #[cfg(test)]
@@ -154,7 +155,7 @@ mod tests {
         }
         for (port, name) in PORTS {
             let url = format!("http://127.0.0.1:{port}/v1");
-            let text = lines(&models, name, &url, "api_key_file = \"/dev/null\"");
+            let text = lines(&models, name, &url, "");
             let models = crate::config::parse(Path::new("x"), &text).unwrap().config.models;
             assert!(configured(&models, &format!("http://localhost:{port}/v1/")));
         }

@@ -14,8 +14,6 @@ use crate::secret::Secret;
 
 /// The longest key in bytes.
 const MAX_KEY: u64 = 4 * 1024;
-/// The file of a provider that wants no key.
-const NONE: &str = "/dev/null";
 /// Beginning and end of a key that some servers show in their errors.
 const PART: usize = 8;
 
@@ -29,7 +27,7 @@ pub(super) async fn read(provider: &str, from: &ApiKey) -> Result<Option<Secret<
             failed(provider, &format!("the daemon's environment has no {name}"))
                 .hint(format!("set {name} for the daemon and restart it, or name a file with api_key_file"))
         })?,
-        ApiKey::File(path) if path == Path::new(NONE) => return Ok(None),
+        ApiKey::None => return Ok(None),
         ApiKey::File(path) => {
             let (path, provider) = (path.clone(), provider.to_owned());
             tokio::task::spawn_blocking(move || of_file(&provider, &path)).await.map_err(Error::internal)??
@@ -37,8 +35,9 @@ pub(super) async fn read(provider: &str, from: &ApiKey) -> Result<Option<Secret<
     };
     let key = Secret::new(found.expose().trim().to_owned());
     if key.expose().is_empty() || !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(failed(provider, "its key is empty or has characters that no key has")
-            .hint("the key stands alone, on one line; a server that wants none has api_key_file = \"/dev/null\""));
+        return Err(failed(provider, "its key is empty or has characters that no key has").hint(
+            "the key stands alone, on one line; a server that wants none has neither api_key_file nor api_key_env",
+        ));
     }
     Ok(Some(key))
 }
@@ -159,7 +158,7 @@ mod tests {
             let error = read("p", &ApiKey::File(PathBuf::from(path))).await.unwrap_err();
             assert!(error.message().contains(path), "{error}");
         }
-        assert!(read("p", &ApiKey::File(PathBuf::from(NONE))).await.unwrap().is_none());
+        assert!(read("p", &ApiKey::None).await.unwrap().is_none());
     }
 
     #[test]

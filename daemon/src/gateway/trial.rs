@@ -91,7 +91,7 @@ impl Gateway {
                 }
             }
         }
-        let reply: String = reply.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
+        let reply = one_line(&reply);
         if reply.trim().is_empty() {
             return Err(Error::new(Code::ModelFailed, format!("{} answered without a word", target.id()))
                 .hint("choose a model that chats"));
@@ -107,5 +107,11 @@ fn failure(data: &[u8]) -> Option<String> {
     }
     let value: Value = serde_json::from_slice(data).ok()?;
     let text = value.pointer("/error/message")?.as_str()?;
-    Some(text.chars().filter(|c| !c.is_control()).take(SHOWN).collect())
+    Some(one_line(text))
+}
+
+/// The beginning of a text as one line.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split(char::is_whitespace).filter(|word| !word.is_empty()).collect();
+    words.join(" ").chars().filter(|c| !c.is_control()).take(SHOWN).collect()
 }

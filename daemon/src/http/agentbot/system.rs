@@ -1,5 +1,7 @@
 //! `/api/health` and `/api/status`.
 
+use std::collections::BTreeMap;
+
 use agentbot_wire::{DaemonStatus, Health};
 use axum::extract::State as From;
 use axum::response::Response;
@@ -42,6 +44,16 @@ pub async fn health(From(state): From<State>) -> Response {
     })
 }
 
+/// What was refused, dropped or closed since the start.
+fn drops(state: &State) -> BTreeMap<String, u64> {
+    let (refused, unread) = state.daemon.context.links.dropped();
+    let (behind, stray) = state.chat.dropped();
+    let agents = [("agent_refused", refused), ("agent_slow", unread), ("agent_stray_events", stray)];
+    let clients = state.clients.drops().into_iter().map(|(name, count)| (format!("client_{name}"), count));
+    let listeners = std::iter::once(("client_behind".to_owned(), behind));
+    agents.into_iter().map(|(name, count)| (name.to_owned(), count)).chain(listeners).chain(clients).collect()
+}
+
 /// `GET /api/status`.
 pub async fn status(From(state): From<State>, Tag(tag): Tag) -> Result<Response, Refusal> {
     let (agents, operations_open) = state.instances.census().await.map_err(|error| Refusal::new(error, tag))?;
@@ -62,5 +74,6 @@ pub async fn status(From(state): From<State>, Tag(tag): Tag) -> Result<Response,
         tasks: daemon.driver.status(),
         warnings,
         safe_mode: daemon.audit.mismatch(),
+        drops: drops(&state),
     }))
 }

@@ -13,7 +13,7 @@ macro_rules! counts {
         impl Counts {
             /// Every count with its name.
             #[must_use]
-            pub fn all(&self) -> Vec<(&'static str, u64)> {
+            pub fn drops(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get())),+]
             }
         }
@@ -38,8 +38,6 @@ impl Count {
 }
 
 counts! {
-    /// Sessions that said a valid `connect`.
-    connected,
     /// Requests that were refused as `busy`.
     busy,
     /// Closed for reading too slowly.

@@ -2,9 +2,11 @@
 
 mod core;
 mod counts;
+mod end;
 mod flood;
 mod request;
 mod session;
+mod wire;
 
 use std::sync::Arc;
 
@@ -19,7 +21,8 @@ use serde::Deserialize;
 
 use self::core::Asker;
 pub use self::counts::Counts;
-use self::session::{Inbound, Outbound, Terms};
+use self::session::Terms;
+use self::wire::{Inbound, Outbound};
 use super::State;
 use super::agentbot::envelope::Refusal;
 use super::agentbot::request::Tag;

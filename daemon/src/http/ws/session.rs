@@ -12,14 +12,15 @@ use axum::extract::ws::Utf8Bytes;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
-use serde_json::Value;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::core::{Core, Ear};
-use super::counts::{Count, Counts};
+use super::counts::Counts;
+use super::end::End;
 use super::flood::Bucket;
 use super::request::{self, Request};
+use super::wire::{Inbound, Outbound, answer, relayed, text};
 use crate::chat::Lagged;
 use crate::error::{Error, Result};
 use crate::http::auth::Held;
@@ -43,39 +44,6 @@ const BATCH: usize = 64;
 /// Bytes that are written together, a last frame apart.
 const BATCH_BYTES: usize = 128 * 1024;
 
-/// Close code of RFC 6455: the daemon ends.
-pub const CLOSE_GOING: u16 = 1001;
-/// Close code: the credential is not valid any more.
-pub const CLOSE_REVOKED: u16 = 4001;
-/// Close code: no `connect` in time, or no sign of life.
-pub const CLOSE_IDLE: u16 = 4008;
-/// Close code: the client reads too slowly.
-pub const CLOSE_SLOW: u16 = 4013;
-/// Close code: the client asks too fast.
-pub const CLOSE_FLOOD: u16 = 4029;
-
-/// What comes from the socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Inbound {
-    /// A text frame.
-    Text(Utf8Bytes),
-    /// A ping or a pong.
-    Life,
-    /// Anything the protocol has no use for: the close code it leads to, and why.
-    Unfit(u16, &'static str),
-}
-
-/// What goes to the socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outbound {
-    /// A text frame.
-    Text(Utf8Bytes),
-    /// A ping.
-    Ping,
-    /// The end, with code and reason.
-    Close(u16, &'static str),
-}
-
 /// On what terms a client is served.
 pub struct Terms {
     /// Who it is.
@@ -90,63 +58,6 @@ pub struct Terms {
     pub stop: CancellationToken,
     /// What is counted.
     pub counts: Arc<Counts>,
-}
-
-/// Why a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The client went, or its socket broke.
-    Gone,
-    /// The daemon ends.
-    Going,
-    /// The credential is not valid any more.
-    Revoked,
-    /// No `connect` in time.
-    Unconnected,
-    /// No sign of life.
-    Idle,
-    /// The client does not keep up.
-    Slow,
-    /// The client asks too fast.
-    Flood,
-    /// The client sent what the protocol has no use for.
-    Unfit(u16, &'static str),
-}
-
-impl End {
-    /// The close code and reason; `None` where nobody is left to read them.
-    fn close(self) -> Option<(u16, &'static str)> {
-        Some(match self {
-            Self::Gone => return None,
-            Self::Going => (CLOSE_GOING, "the daemon ends"),
-            Self::Revoked => (CLOSE_REVOKED, "the credential is not valid any more"),
-            Self::Unconnected => (CLOSE_IDLE, "no connect in time"),
-            Self::Idle => (CLOSE_IDLE, "no answer to pings"),
-            Self::Slow => (CLOSE_SLOW, "it reads too slowly"),
-            Self::Flood => (CLOSE_FLOOD, "too many frames"),
-            Self::Unfit(code, why) => (code, why),
-        })
-    }
-
-    /// Whether the client is told how far it has heard, to come back.
-    fn says_bye(self) -> Option<&'static str> {
-        match self {
-            Self::Going => Some("the daemon ends; come back when it is up"),
-            Self::Slow => Some("events came faster than they were read; come back with these cursors"),
-            _ => None,
-        }
-    }
-
-    fn count(self, counts: &Counts) -> Option<&Count> {
-        match self {
-            Self::Gone | Self::Going => None,
-            Self::Revoked => Some(&counts.revoked),
-            Self::Unconnected | Self::Idle => Some(&counts.idle),
-            Self::Slow => Some(&counts.slow),
-            Self::Flood => Some(&counts.flood),
-            Self::Unfit(..) => Some(&counts.unfit),
-        }
-    }
 }
 
 /// Serves one connection until either side ends it.
@@ -224,7 +135,6 @@ where
             let answer =
                 Frame::answer(&id, serde_json::to_value(connected(terms, connect.version)).unwrap_or_default());
             write(terms, socket, vec![text(&answer)]).await?;
-            terms.counts.connected.add();
             Ok(())
         }
         Err(refused) => {
@@ -468,38 +378,6 @@ where
         },
         () = terms.stop.cancelled() => Err(End::Going),
     }
-}
-
-/// The frame of an event as it is, without a copy.
-fn relayed(frame: Bytes) -> Option<Outbound> {
-    // Events are JSON, which is UTF-8.
-    Utf8Bytes::try_from(frame).ok().map(Outbound::Text)
-}
-
-fn text(frame: &Frame) -> Outbound {
-    Outbound::Text(frame.to_text().into())
-}
-
-fn answer(id: &str, outcome: Result<Value>) -> Outbound {
-    let refused = |error: &Error| Frame::refusal(id, error.to_api()).to_text();
-    let said = match outcome {
-        Ok(payload) => Frame::answer(id, payload).to_text(),
-        Err(error) => {
-            if error.code() == Code::Internal {
-                tracing::error!(%error, "a client's request failed");
-            }
-            refused(&error)
-        }
-    };
-    let said = if said.len() > MAX_FRAME {
-        refused(
-            &Error::new(Code::TooLarge, "the answer does not fit a frame")
-                .hint("subscribe to one conversation, or ask for a shorter page"),
-        )
-    } else {
-        said
-    };
-    Outbound::Text(said.into())
 }
 
 #[cfg(test)]
