@@ -71,6 +71,10 @@ impl Lanes {
 
     /// The agent said hello: turns that it had, or was to have, are offered again, unless what it showed died with it.
     pub fn joined(&mut self, agent: Presence, now: Instant) -> Vec<Effect> {
+        // Each connection is a task of its own: the older of two may be the last to say so.
+        if self.agent.as_ref().is_some_and(|known| known.connection > agent.connection) {
+            return Vec::new();
+        }
         let mut effects = Vec::new();
         for (conversation, lane) in &mut self.lanes {
             if let Some(active) = &mut lane.active {
@@ -345,3 +349,5 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_connections;

@@ -30,7 +30,7 @@ fn row(conversation_number: u8) -> Turn {
     }
 }
 
-fn presence(connection: u64, boot: Option<&str>) -> Presence {
+pub(super) fn presence(connection: u64, boot: Option<&str>) -> Presence {
     let slot = "slt_01kak2m5v5e7qrf9v3n6m8t0zx".parse().unwrap();
     Presence { slot, connection, boot: boot.map(str::to_owned) }
 }
@@ -47,7 +47,7 @@ fn ends(effects: &[Effect]) -> Vec<(TurnId, TurnStatus)> {
     effects.iter().filter_map(end).collect()
 }
 
-fn offers(effects: &[Effect]) -> Vec<(TurnId, u32)> {
+pub(super) fn offers(effects: &[Effect]) -> Vec<(TurnId, u32)> {
     let offer = |effect: &Effect| match effect {
         Effect::Offer { turn, attempt, .. } => Some((turn.clone(), *attempt)),
         _ => None,
@@ -56,7 +56,7 @@ fn offers(effects: &[Effect]) -> Vec<(TurnId, u32)> {
 }
 
 /// An agent that is there, in its first process, with one turn that it was offered.
-fn offered() -> (Lanes, TurnId, Instant) {
+pub(super) fn offered() -> (Lanes, TurnId, Instant) {
     let (mut lanes, turn, now) = (Lanes::default(), row(0), Instant::now());
     lanes.joined(presence(1, Some("a")), now);
     assert_eq!(offers(&lanes.queue(&turn, now)), [(turn.id.clone(), 1)]);
