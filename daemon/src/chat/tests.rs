@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::link::Ears;
-use crate::store::instances;
+use crate::store::{instances, messages};
 use scene::*;
 
 #[tokio::test]
@@ -136,7 +136,10 @@ async fn an_aborted_turn_keeps_what_was_shown_and_can_be_asked_again() {
     scene.done(&again.turn, "once upon a time");
     scene.ended(&again.turn).await;
     assert_eq!(scene.history(&sent.conversation).await.len(), 4);
-    assert_eq!(scene.chat.retry(&OPERATOR, &again.turn).await.unwrap_err().code(), Code::Conflict);
+    for turn in [&again.turn, &sent.turn] {
+        let refused = scene.chat.retry(&OPERATOR, turn).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict, "a retry whose answer was lost asks nothing again");
+    }
 }
 
 #[tokio::test]
@@ -152,6 +155,71 @@ async fn so_many_messages_may_wait_in_a_conversation() {
     assert!(scene.chat.send(&OPERATOR, &elsewhere, Platform::Ws).await.is_ok());
     scene.chat.abort(&OPERATOR, &turns[0]).await.unwrap();
     assert!(scene.chat.send(&OPERATOR, &say("one more"), Platform::Ws).await.is_ok());
+}
+
+#[tokio::test]
+async fn so_many_messages_may_wait_for_an_agent() {
+    let scene = scene().await;
+    for at in 0..MAX_OPEN {
+        let send = ChatSend { topic: Some(format!("t{}", at / MAX_WAITING)), ..say("wait") };
+        scene.chat.send(&OPERATOR, &send, Platform::Ws).await.unwrap();
+    }
+    let elsewhere = ChatSend { topic: Some("other".to_owned()), ..say("x") };
+    let refused = scene.chat.send(&OPERATOR, &elsewhere, Platform::Ws).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Busy);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_purged_agent_is_told() {
+    let scene = scene().await;
+    scene.chat.joined(&scene.agent);
+    let waiting = scene.chat.converse(&OPERATOR, &say("hello"), Platform::Http).await.unwrap();
+    let (turn, gone) = (waiting.turn().clone(), scene.agent.instance.clone());
+    scene.delta(&turn, "half");
+    let of = gone.clone();
+    scene
+        .store
+        .write(move |conn| {
+            while messages::remove_some(conn, &of)? > 0 {}
+            instances::remove(conn, &of)
+        })
+        .await
+        .unwrap();
+    scene.chat.live.clear(&gone);
+    assert_eq!(waiting.reply(SOON).await.unwrap_err().code(), Code::Cancelled);
+    assert_eq!(scene.chat.turn(&OPERATOR, &turn).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn one_who_asks_with_the_same_key_in_the_middle_hears_the_beginning() {
+    let scene = scene().await;
+    scene.chat.joined(&scene.agent);
+    let send = ChatSend { idempotency_key: Some("k".to_owned()), ..say("hello") };
+    let first = scene.chat.converse(&OPERATOR, &send, Platform::Http).await.unwrap();
+    scene.delta(first.turn(), "he");
+    let mut second = scene.chat.converse(&OPERATOR, &send, Platform::Http).await.unwrap();
+    scene.delta(first.turn(), "llo");
+    scene.done(first.turn(), "hello");
+    let mut pieces = Vec::new();
+    while let Some(event) = second.next().await.unwrap() {
+        if let Body::Delta(delta) = event.body() {
+            pieces.push((delta.text.clone(), delta.snapshot));
+        }
+    }
+    assert_eq!(pieces, [("he".to_owned(), true), ("llo".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn a_refused_subscription_hears_nothing() {
+    let scene = scene().await;
+    let sent = scene.send("one").await;
+    let mut feed = scene.chat.feed(&OPERATOR);
+    let cursors = Some([(sent.conversation.clone(), 9)].into());
+    let ahead = ChatSubscribe { agent: Some("helper".to_owned()), cursors, ..Default::default() };
+    assert!(feed.subscribe(&ahead).await.is_err());
+    scene.send("two").await;
+    assert!(timeout(Duration::from_millis(50), feed.next()).await.is_err());
+    assert!(feed.cursors().is_empty());
 }
 
 #[tokio::test]
