@@ -202,14 +202,14 @@ where
                 Some(Inbound::Text(text)) => {
                     pause = pace.count(text.len()).map(|pause| Instant::now() + pause);
                     match line.heard(&text, &working) {
-                    Ok(Heard::Nothing) => continue,
-                    Ok(Heard::Work(work)) => {
-                        working.push(work);
-                        continue;
+                        Ok(Heard::Nothing) => continue,
+                        Ok(Heard::Work(work)) => {
+                            working.push(work);
+                            continue;
+                        }
+                        Ok(Heard::Answer(answer)) => answer,
+                        Err(end) => return end,
                     }
-                    Ok(Heard::Answer(answer)) => answer,
-                    Err(end) => return end,
-                }
                 }
             },
         };
