@@ -241,8 +241,11 @@ impl Feed {
                 false
             }
             Body::Delta(delta) => {
-                let old = self.pieces.get(&delta.turn).is_some_and(|given| delta.index <= *given);
-                if old || self.over.contains(&delta.turn) {
+                let next = self.pieces.get(&delta.turn).map_or(0, |given| given + 1);
+                // One whose forerunners were not given is of a turn that ended while the subscription was made: its
+                // answer follows.
+                let fits = delta.index == next || (delta.snapshot && delta.index > next);
+                if !fits || self.over.contains(&delta.turn) {
                     return false;
                 }
                 self.pieces.insert(delta.turn.clone(), delta.index);

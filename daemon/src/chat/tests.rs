@@ -2,9 +2,12 @@
 
 mod scene;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use agentbot_wire::{ChatSend, ChatSubscribe, Code, HistoryParams, InstanceId, Platform, Sender, TurnId, TurnStatus};
+use agentbot_wire::{
+    ChatDelta, ChatSend, ChatSubscribe, Code, HistoryParams, InstanceId, Platform, Sender, TurnId, TurnStatus,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -353,4 +356,19 @@ async fn the_history_comes_in_pages_that_fit_a_frame() {
         }
     }
     assert_eq!(seen, [6, 5, 4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_piece_is_given_behind_its_forerunners_or_not_at_all() {
+    let scene = scene().await;
+    let mut feed = scene.feed(ChatSubscribe::default()).await;
+    for (index, snapshot) in [(1, false), (0, false), (2, false), (1, false), (1, true), (4, true), (5, false)] {
+        let agent = scene.agent.instance.clone();
+        let delta = ChatDelta { agent, text: "x".to_owned(), index, snapshot, ..test_support::a_delta(index, "x") };
+        scene.chat.live.hub().publish(&Arc::new(Event::delta(delta)));
+    }
+    for wanted in [0, 1, 4, 5] {
+        let event = next(&mut feed).await;
+        assert!(matches!(event.body(), Body::Delta(delta) if delta.index == wanted), "{wanted}: {event:?}");
+    }
 }
