@@ -6,6 +6,7 @@ mod desk;
 mod history;
 mod live;
 mod prompt;
+mod question;
 mod record;
 mod work;
 
