@@ -126,6 +126,9 @@ async fn restarts_under_load(restarts: u32) {
             let turn = message.turn.clone().expect("an answer names its turn");
             assert!(turns.insert((turn, message.sender.to_string())), "answered twice: {message:?}");
             answers += u32::from(message.sender == Sender::Agent);
+            if message.sender == Sender::System {
+                figure(format!("{agent} gave no answer to {:?}: {}", message.turn, message.content));
+            }
         }
         client.ledger.check();
         messages += acknowledged.len();

@@ -14,6 +14,7 @@ mod hub;
 mod lanes;
 mod live;
 mod pace;
+mod reason;
 mod requests;
 mod text;
 mod watch;
@@ -30,7 +31,7 @@ pub use hub::{Lagged, QUEUE, QUEUE_BYTES};
 pub use lanes::{MAX_ACTIVE, MAX_ATTEMPTS};
 pub use live::Parts;
 pub use pace::{REQUESTS_AT_ONCE, REQUESTS_PER_SECOND};
-pub use requests::{MAX_WAITING, PAGE_BYTES};
+pub use requests::{MAX_OPEN, MAX_WAITING, PAGE_BYTES};
 pub use watch::{Clock, Phases};
 
 use crate::error::Result;
