@@ -1,14 +1,12 @@
 //! One call of a model: its seat among the calls of its agent, and its row when it is over.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 use agentbot_wire::{Code, TenantId, Usage};
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::router::Target;
 use crate::error::{Error, Result};
+use crate::ration::{Seat, Seats};
 use crate::store::model_calls::{self, ModelCall};
 use crate::store::{Store, now};
 
@@ -23,49 +21,15 @@ pub struct Asker {
     pub model: String,
 }
 
-/// The calls that each asker has open.
-#[derive(Clone, Default)]
-pub(super) struct Seats(Arc<Mutex<HashMap<String, usize>>>);
-
-/// One open call of an asker.
-pub(super) struct Seat {
-    seats: Seats,
-    who: String,
-}
-
-impl Seats {
-    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        // Every statement leaves the map whole, so a panic elsewhere cannot have broken it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A seat, if its asker has less than `each`.
-    ///
-    /// # Errors
-    /// `rate_limited`.
-    pub(super) fn take(&self, who: &str, each: usize) -> Result<Seat> {
-        let mut taken = self.taken();
-        let count = taken.entry(who.to_owned()).or_default();
-        if *count >= each {
-            return Err(Error::new(Code::RateLimited, format!("{each} calls of this agent are under way"))
-                .hint("wait for one to end; `models.parallel` in the configuration sets how many there may be"));
-        }
-        *count += 1;
-        drop(taken);
-        Ok(Seat { seats: self.clone(), who: who.to_owned() })
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        if let Some(count) = taken.get_mut(&self.who) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                taken.remove(&self.who);
-            }
-        }
-    }
+/// One of the calls that an asker may have open.
+///
+/// # Errors
+/// `rate_limited` when it has `each` already.
+pub(super) fn seat(seats: &Seats<String>, who: &String, each: usize) -> Result<Seat<String>> {
+    seats.take(who, each).ok_or_else(|| {
+        Error::new(Code::RateLimited, format!("{each} calls of this agent are under way"))
+            .hint("wait for one to end; `models.parallel` in the configuration sets how many there may be")
+    })
 }
 
 /// A call under way. Dropped before its end it was cancelled by whoever asked.
@@ -77,11 +41,11 @@ pub(super) struct Call {
     begun: Instant,
     outcome: &'static str,
     pub(super) usage: Option<Usage>,
-    _seat: Seat,
+    _seat: Seat<String>,
 }
 
 impl Call {
-    pub(super) fn begin(store: Store, asker: Asker, target: &Target, seat: Seat) -> Self {
+    pub(super) fn begin(store: Store, asker: Asker, target: &Target, seat: Seat<String>) -> Self {
         Self {
             store,
             asker,
@@ -122,23 +86,5 @@ impl Drop for Call {
         if let Some(Err(error)) = written {
             tracing::warn!(%error, "a call of a model is missing in the table of calls");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_asker_has_so_many_seats_and_each_is_given_back() {
-        let seats = Seats::default();
-        let first = seats.take("a", 2).unwrap();
-        let second = seats.take("a", 2).unwrap();
-        assert_eq!(seats.take("a", 2).err().map(|error| error.code()), Some(Code::RateLimited));
-        assert!(seats.take("b", 2).is_ok(), "another asker has its own");
-        drop(first);
-        drop(seats.take("a", 2).unwrap());
-        drop(second);
-        assert!(seats.taken().is_empty());
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use agentbot_wire::{Discovery, ModelList};
 use bytes::Bytes;
 
-use self::call::{Call, Seats};
+use self::call::Call;
 use self::client::Lazy;
 use self::list::Lists;
 use self::relay::Bounds;
@@ -30,6 +30,7 @@ use self::router::route;
 use self::upstream::{Reply, Server};
 use crate::config::Live;
 use crate::error::Result;
+use crate::ration::Seats;
 use crate::store::Store;
 
 pub use self::call::Asker;
@@ -46,7 +47,7 @@ struct Inner {
     config: Live,
     client: Lazy,
     lists: Lists,
-    seats: Seats,
+    seats: Seats<String>,
 }
 
 /// What a model answered.
@@ -74,7 +75,7 @@ impl Gateway {
         let config = self.inner.config.load();
         let asked = Asked::parse(body)?;
         let target = route(&config.models, &asked.model, &asker.model)?;
-        let seat = self.inner.seats.take(&asker.who, config.models.parallel)?;
+        let seat = call::seat(&self.inner.seats, &asker.who, config.models.parallel)?;
         let mut call = Call::begin(self.inner.store.clone(), asker, &target, seat);
         let Some(provider) = &target.server else {
             return builtin::answer(&asked, call);

@@ -1,8 +1,9 @@
 use agentbot_wire::TenantId;
 
 use super::*;
-use crate::gateway::call::{Asker, Seats};
+use crate::gateway::call::Asker;
 use crate::gateway::router::Target;
+use crate::ration::Seats;
 use crate::store::{Store, StoreOptions};
 
 const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
@@ -19,7 +20,7 @@ fn a_store() -> (tempfile::TempDir, Store) {
 fn a_call(store: &Store) -> Call {
     let asker = Asker { tenant: TenantId::local(), who: "ins_x".to_owned(), model: String::new() };
     let target = Target { provider: "p".to_owned(), model: "m".to_owned(), server: None };
-    Call::begin(store.clone(), asker, &target, Seats::default().take("ins_x", 1).unwrap())
+    Call::begin(store.clone(), asker, &target, Seats::default().take(&"ins_x".to_owned(), 1).unwrap())
 }
 
 fn bounds() -> Bounds {
