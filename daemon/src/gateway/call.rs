@@ -1,4 +1,6 @@
-//! One call of a model: its seat among the calls of its agent, and its row when it is over.
+//! One call of a model: its place among the calls of its agent, and what is written down when it is over.
+
+use std::sync::Arc;
 
 use agentbot_wire::{Code, TenantId, Usage};
 use futures_util::FutureExt;
@@ -6,7 +8,7 @@ use tokio::time::Instant;
 
 use super::router::Target;
 use crate::error::{Error, Result};
-use crate::ration::{Seat, Seats};
+use crate::ration::{Pace, Quiet, Seat, Seats};
 use crate::store::model_calls::{self, ModelCall};
 use crate::store::{Store, now};
 
@@ -21,20 +23,64 @@ pub struct Asker {
     pub model: String,
 }
 
-/// One of the calls that an asker may have open.
-///
-/// # Errors
-/// `rate_limited` when it has `each` already.
-pub(super) fn seat(seats: &Seats<String>, who: &String, each: usize) -> Result<Seat<String>> {
-    seats.take(who, each).ok_or_else(|| {
-        Error::new(Code::RateLimited, format!("{each} calls of this agent are under way"))
-            .hint("wait for one to end; `models.parallel` in the configuration sets how many there may be")
-    })
+/// Calls that an asker may make in a second, over time.
+pub const CALLS_PER_SECOND: u32 = 10;
+/// Calls that it may make at once.
+pub const CALLS_AT_ONCE: u32 = 60;
+
+/// Where calls begin: how many an asker may make, and where they are written down.
+pub(super) struct Desk {
+    store: Store,
+    seats: Seats<String>,
+    pace: Pace<String>,
+    quiet: Arc<Quiet<String>>,
+}
+
+impl Desk {
+    pub(super) fn new(store: Store) -> Self {
+        let pace = Pace::new(CALLS_PER_SECOND, CALLS_AT_ONCE);
+        Self { store, seats: Seats::default(), pace, quiet: Arc::default() }
+    }
+
+    /// Counts a request, whatever becomes of it.
+    ///
+    /// # Errors
+    /// `rate_limited` when there were too many.
+    pub(super) fn count(&self, who: &String) -> Result<()> {
+        if self.pace.keeps(who) {
+            return Ok(());
+        }
+        Err(Error::new(Code::RateLimited, format!("more than {CALLS_PER_SECOND} calls a second"))
+            .hint("ask less often, or for more at once"))
+    }
+
+    /// Begins a call.
+    ///
+    /// # Errors
+    /// `rate_limited` when its asker has `each` under way.
+    pub(super) fn begin(&self, asker: Asker, target: &Target, each: usize) -> Result<Call> {
+        let seat = self.seats.take(&asker.who, each).ok_or_else(|| {
+            Error::new(Code::RateLimited, format!("{each} calls of this agent are under way"))
+                .hint("wait for one to end; `models.parallel` in the configuration sets how many there may be")
+        })?;
+        Ok(Call {
+            store: self.store.clone(),
+            quiet: Arc::clone(&self.quiet),
+            asker,
+            provider: target.provider.clone(),
+            model: target.model.clone(),
+            begun: Instant::now(),
+            outcome: Code::Cancelled.as_str(),
+            usage: None,
+            _seat: seat,
+        })
+    }
 }
 
 /// A call under way. Dropped before its end it was cancelled by whoever asked.
 pub(super) struct Call {
     store: Store,
+    quiet: Arc<Quiet<String>>,
     asker: Asker,
     provider: String,
     model: String,
@@ -45,19 +91,6 @@ pub(super) struct Call {
 }
 
 impl Call {
-    pub(super) fn begin(store: Store, asker: Asker, target: &Target, seat: Seat<String>) -> Self {
-        Self {
-            store,
-            asker,
-            provider: target.provider.clone(),
-            model: target.model.clone(),
-            begun: Instant::now(),
-            outcome: Code::Cancelled.as_str(),
-            usage: None,
-            _seat: seat,
-        }
-    }
-
     /// It was answered.
     pub(super) fn answered(&mut self) {
         self.outcome = "ok";
@@ -82,9 +115,11 @@ impl Drop for Call {
             at: now(),
         };
         // Once it was polled the store has it, and nobody waits for the disk.
-        let written = self.store.write(move |conn| model_calls::insert(conn, &row)).now_or_never();
-        if let Some(Err(error)) = written {
-            tracing::warn!(%error, "a call of a model is missing in the table of calls");
+        let written = self.store.write(move |conn| model_calls::add(conn, &row)).now_or_never();
+        if let Some(Err(error)) = written
+            && let Some(left_out) = self.quiet.pass(self.asker.who.clone())
+        {
+            tracing::warn!(%error, left_out, "a call of a model is missing in the table of calls");
         }
     }
 }

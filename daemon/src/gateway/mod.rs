@@ -1,7 +1,8 @@
 //! The gateway: agents ask models through it, and it alone has the keys.
 //!
 //! A request is read as far as the gateway must know it, and goes on as it came. An answer is bounded in time and length
-//! and passes as it comes. One row per call says what it took.
+//! and passes as it comes. Rows, one a minute for calls of the same
+//! kind, say what they took.
 
 mod builtin;
 mod call;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use agentbot_wire::{Discovery, ModelList};
 use bytes::Bytes;
 
-use self::call::Call;
+use self::call::Desk;
 use self::client::Lazy;
 use self::list::Lists;
 use self::relay::Bounds;
@@ -30,10 +31,9 @@ use self::router::route;
 use self::upstream::{Reply, Server};
 use crate::config::Live;
 use crate::error::Result;
-use crate::ration::Seats;
 use crate::store::Store;
 
-pub use self::call::Asker;
+pub use self::call::{Asker, CALLS_AT_ONCE, CALLS_PER_SECOND};
 pub use self::relay::Pieces;
 
 /// The way to models; clones share it.
@@ -43,11 +43,10 @@ pub struct Gateway {
 }
 
 struct Inner {
-    store: Store,
     config: Live,
+    desk: Desk,
     client: Lazy,
     lists: Lists,
-    seats: Seats<String>,
 }
 
 /// What a model answered.
@@ -62,21 +61,21 @@ impl Gateway {
     /// With the providers of the configuration. Nothing is asked or read before it is needed.
     #[must_use]
     pub fn new(store: Store, config: Live) -> Self {
-        let inner = Inner { store, config, client: Lazy::default(), lists: Lists::default(), seats: Seats::default() };
+        let inner = Inner { desk: Desk::new(store), config, client: Lazy::default(), lists: Lists::default() };
         Self { inner: Arc::new(inner) }
     }
 
     /// `POST /v1/chat/completions`: asks the model that the body names, or the asker's own.
     ///
     /// # Errors
-    /// `invalid` for a body that is none, or a model that there is not; `rate_limited` for too many calls at once;
+    /// `invalid` for a body that is none, or a model that there is not; `rate_limited` for too many calls;
     /// `model_failed`, `timed_out` and what else the provider refused with.
     pub async fn complete(&self, asker: Asker, body: &[u8]) -> Result<Answer> {
+        self.inner.desk.count(&asker.who)?;
         let config = self.inner.config.load();
         let asked = Asked::parse(body)?;
         let target = route(&config.models, &asked.model, &asker.model)?;
-        let seat = call::seat(&self.inner.seats, &asker.who, config.models.parallel)?;
-        let mut call = Call::begin(self.inner.store.clone(), asker, &target, seat);
+        let mut call = self.inner.desk.begin(asker, &target, config.models.parallel)?;
         let Some(provider) = &target.server else {
             return builtin::answer(&asked, call);
         };

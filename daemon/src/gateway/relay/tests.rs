@@ -1,9 +1,8 @@
 use agentbot_wire::TenantId;
 
 use super::*;
-use crate::gateway::call::Asker;
+use crate::gateway::call::{Asker, Desk};
 use crate::gateway::router::Target;
-use crate::ration::Seats;
 use crate::store::{Store, StoreOptions};
 
 const FIRST: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n\n";
@@ -20,7 +19,7 @@ fn a_store() -> (tempfile::TempDir, Store) {
 fn a_call(store: &Store) -> Call {
     let asker = Asker { tenant: TenantId::local(), who: "ins_x".to_owned(), model: String::new() };
     let target = Target { provider: "p".to_owned(), model: "m".to_owned(), server: None };
-    Call::begin(store.clone(), asker, &target, Seats::default().take(&"ins_x".to_owned(), 1).unwrap())
+    Desk::new(store.clone()).begin(asker, &target, 1).unwrap()
 }
 
 fn bounds() -> Bounds {
