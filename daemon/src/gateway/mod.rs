@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use agentbot_wire::{Discovery, ModelList};
 use bytes::Bytes;
+use tokio_util::task::TaskTracker;
 
 use self::call::Desk;
 use self::client::Lazy;
@@ -47,6 +48,8 @@ struct Inner {
     desk: Desk,
     client: Lazy,
     lists: Lists,
+    /// Answers on their way. Each ends with its bounds, or when whoever asked has gone.
+    tasks: TaskTracker,
 }
 
 /// What a model answered.
@@ -61,7 +64,13 @@ impl Gateway {
     /// With the providers of the configuration. Nothing is asked or read before it is needed.
     #[must_use]
     pub fn new(store: Store, config: Live) -> Self {
-        let inner = Inner { desk: Desk::new(store), config, client: Lazy::default(), lists: Lists::default() };
+        let inner = Inner {
+            desk: Desk::new(store),
+            config,
+            client: Lazy::default(),
+            lists: Lists::default(),
+            tasks: TaskTracker::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -87,7 +96,7 @@ impl Gateway {
         };
         let (body, key, client) = ready.await.inspect_err(|error: &crate::error::Error| call.failed(error.code()))?;
         let server = Server { name: &target.provider, base_url: &provider.base_url, key, client };
-        Ok(match server.complete(body, bounds, call).await? {
+        Ok(match server.complete(body, bounds, call, &self.inner.tasks).await? {
             Reply::Whole(json) => Answer::Json(json),
             Reply::Events(pieces) => Answer::Events(pieces),
         })
