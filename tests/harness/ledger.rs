@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agentbot_wire::{ChatDelta, ConversationId, Message, MessageId, TurnId};
+use agentbot_wire::{ChatDelta, ConversationId, Message, MessageId, Sender, TurnId};
 
 /// Everything that was shown to one client, over all its connections, and every rule that was broken in showing it.
 #[derive(Clone, Debug, Default)]
@@ -93,6 +93,14 @@ impl Ledger {
     #[must_use]
     pub fn messages(&self, conversation: &ConversationId) -> Vec<Message> {
         self.conversations.get(conversation).map(|seen| seen.messages.clone()).unwrap_or_default()
+    }
+
+    /// How many turns of a conversation have ended.
+    #[must_use]
+    pub fn ended(&self, conversation: &ConversationId) -> usize {
+        let Some(seen) = self.conversations.get(conversation) else { return 0 };
+        let ends = seen.messages.iter().filter(|message| message.sender != Sender::User);
+        ends.filter_map(|message| message.turn.as_ref()).collect::<BTreeSet<_>>().len()
     }
 
     /// The messages of all conversations.

@@ -235,7 +235,12 @@ impl Live {
         let run = TurnRun { turn: turn.clone(), message, attempt };
         let params = serde_json::to_value(run).unwrap_or_default();
         fault::point("chat", "offer", "before");
-        let reply = self.0.links.ask(&to.slot, to.connection, method::TURN_RUN, params, limit).await;
+        let asked = self.0.links.ask(&to.slot, to.connection, method::TURN_RUN, params, limit);
+        // A daemon that ends waits for nobody: the turn stays open, and its next start asks again.
+        let reply = tokio::select! {
+            reply = asked => reply,
+            () = self.0.stop.cancelled() => return,
+        };
         fault::point("chat", "offer", "after");
         match reply {
             Ok(Ok(_)) => {
