@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Chat;
 use super::lanes::Presence;
 use super::reason::reason;
 use super::text::{clean, line};
+use super::{Chat, REQUESTS_PER_SECOND};
 use crate::error::{Error, Result};
 use crate::identity::Actor;
 use crate::link::{Ears, Speaker, unknown};
@@ -39,7 +39,10 @@ impl Ears for Chat {
     }
 
     async fn request(&self, agent: &Speaker, method: &str, params: Value) -> Result<Value> {
-        self.pace.check(&agent.instance)?;
+        if !self.pace.keeps(&agent.instance) {
+            return Err(Error::new(Code::RateLimited, format!("more than {REQUESTS_PER_SECOND} requests a second"))
+                .hint("ask less often, or for more at once"));
+        }
         let actor = Actor::Agent { slot: agent.slot.clone(), instance: agent.instance.clone() };
         match method {
             method::CHAT_HISTORY => {

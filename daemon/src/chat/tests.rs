@@ -372,3 +372,19 @@ async fn a_piece_is_given_behind_its_forerunners_or_not_at_all() {
         assert!(matches!(event.body(), Body::Delta(delta) if delta.index == wanted), "{wanted}: {event:?}");
     }
 }
+
+#[tokio::test]
+async fn an_agent_may_ask_so_often() {
+    let scene = scene().await;
+    let params = json!({"conversation": scene.send("x").await.conversation});
+    let (mut asked, mut refused) = (0, None);
+    while refused.is_none() && asked < 10 * REQUESTS_AT_ONCE {
+        asked += 1;
+        refused = scene.chat.request(&scene.agent, "chat.history", params.clone()).await.err();
+    }
+    assert!(asked > REQUESTS_AT_ONCE, "{asked}");
+    assert_eq!(refused.unwrap().code(), Code::RateLimited);
+    let other = an_agent(&scene.store, "other").await;
+    let own = scene.chat.request(&other, "memory.get", json!({})).await;
+    assert!(own.is_ok(), "another agent has a pace of its own");
+}

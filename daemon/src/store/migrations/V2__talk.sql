@@ -66,18 +66,22 @@ CREATE TABLE memory (
     PRIMARY KEY (instance, key)
 ) STRICT;
 
--- What was asked of models. No foreign key: what was used stays known when the agent is gone.
+-- What was asked of models: one row for all calls of a minute that have the rest in common. No foreign key: what was used
+-- stays known when the agent is gone.
 CREATE TABLE model_calls (
     id                INTEGER PRIMARY KEY,
     tenant_id         TEXT    NOT NULL,
     instance          TEXT    NOT NULL,
+    minute            INTEGER NOT NULL,                -- in which they ended, counted from 1970-01-01 UTC
     provider          TEXT    NOT NULL,
-    model             TEXT    NOT NULL,
+    model             TEXT    NOT NULL,                -- '*' for those of a minute that has many others
     outcome           TEXT    NOT NULL,                -- 'ok', or the code of the error
-    prompt_tokens     INTEGER,                         -- NULL where the provider did not say
+    calls             INTEGER NOT NULL DEFAULT 1,
+    measured          INTEGER NOT NULL DEFAULT 0,      -- how many of them the provider told the tokens of
+    prompt_tokens     INTEGER,                         -- of the measured ones together; NULL where none is
     completion_tokens INTEGER,
-    duration_ms       INTEGER NOT NULL,
-    at                INTEGER NOT NULL
+    duration_ms       INTEGER NOT NULL,                -- of all of them together
+    at                INTEGER NOT NULL                 -- when the last one ended
 ) STRICT;
-CREATE INDEX model_calls_by_instance ON model_calls (instance, at);
+CREATE UNIQUE INDEX model_calls_by_instance ON model_calls (instance, minute, provider, model, outcome);
 CREATE INDEX model_calls_by_time ON model_calls (at);
