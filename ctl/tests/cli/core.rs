@@ -384,6 +384,7 @@ impl State {
             tasks: Vec::new(),
             warnings: vec!["the clock is not synchronised".to_owned()],
             safe_mode: None,
+            drops: BTreeMap::new(),
         }
     }
 }
