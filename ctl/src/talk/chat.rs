@@ -39,7 +39,7 @@ pub async fn run(
     };
     let session = Session::new(api.socket().to_owned(), agent.id.clone(), None);
     let topic = arguments.topic.clone().unwrap_or_else(|| MAIN_TOPIC.to_owned());
-    let mut talk = Talk { session, agent, conversation: None, topic, last: None };
+    let mut talk = Talk { session, agent, conversation: None, topic, last: None, interrupted: false };
     match text {
         Some(text) if arguments.detach => {
             detach(&mut talk, format, arguments, text, until, interrupts).await.map(|()| Exit::Ok)
@@ -170,21 +170,26 @@ async fn lines(
             news = talk.session.next() => { news?; continue }
         };
         let Some(line) = line else { return Ok(worst) };
-        let failure = match line {
+        let done = match line {
             Ok(line) => {
                 let question = Question::Send(message(talk, line, None));
                 let until = Instant::now() + api.timeout();
                 let end = talk.turn(view.as_mut(), &question, interrupts, Some(until)).await?;
-                let Err(failure) = outcome(talk, end) else { continue };
-                failure
+                outcome(talk, end)
             }
-            Err(failure) => failure,
+            Err(failure) => Err(failure),
         };
-        if failure.exit == Exit::Interrupted {
-            return Err(failure);
+        if let Err(failure) = done {
+            if failure.exit == Exit::Interrupted {
+                return Err(failure);
+            }
+            tell(format, &failure);
+            worst = worst.max(failure.exit);
         }
-        tell(format, &failure);
-        worst = worst.max(failure.exit);
+        // A turn may end by itself at the same moment: the lines behind it are not asked either.
+        if talk.interrupted {
+            return Err(interrupted("interrupted"));
+        }
     }
 }
 

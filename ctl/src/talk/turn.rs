@@ -69,6 +69,8 @@ pub struct Talk {
     pub topic: String,
     /// The last turn that was asked for.
     pub last: Option<ChatSent>,
+    /// The user has interrupted the last turn, however it ended.
+    pub interrupted: bool,
 }
 
 impl Talk {
@@ -130,7 +132,7 @@ impl Talk {
                     continue;
                 }
                 () = sleep_until(abort.unwrap_or(far)) => break Ok(turn.unfinished()),
-                () = sleep_until(until.unwrap_or(far)) => break Ok(End::Unheard(self.late(&turn))),
+                () = sleep_until(until.unwrap_or(far)), if abort.is_none() => break Ok(End::Unheard(self.late(&turn))),
                 () = sleep_until(paint.unwrap_or(far)) => {
                     paint = None;
                     view.tick();
@@ -165,6 +167,7 @@ impl Talk {
                 Told::More => {}
             }
         };
+        self.interrupted = abort.is_some();
         view.end(matches!(end, Ok(End::Answered)));
         view.written()?;
         end

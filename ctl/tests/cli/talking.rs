@@ -260,15 +260,20 @@ fn an_abort_that_nobody_answered_is_not_said_to_be_done() {
 fn a_daemon_that_does_not_read_does_not_keep_ctrl_c_from_being_seen() {
     let twin = Twin::with(&["helper"]);
     twin.state().chats.deaf = true;
-    let mut child = command(&twin.socket()).args(["chat", "helper"]).stdin(Stdio::piped()).spawn().unwrap();
-    // Each character is six in a frame: together more than a socket keeps.
-    child.stdin.take().unwrap().write_all("\u{1}".repeat(42_000).as_bytes()).unwrap();
+    let words = ["chat", "helper", "--lines", "--timeout", "400ms"];
+    let mut child = command(&twin.socket()).args(words).stdin(Stdio::piped()).spawn().unwrap();
+    // Each character is six in a frame: one line is about what a socket keeps, and the next waits to be written.
+    let line = "\u{1}".repeat(42_000) + "\n";
+    let mut input = child.stdin.take().unwrap();
+    // It is left when the program ends.
+    std::thread::spawn(move || input.write_all(line.repeat(20).as_bytes()));
     until(|| !twin.state().chats.subscribes.is_empty());
-    std::thread::park_timeout(Duration::from_millis(100));
+    std::thread::park_timeout(Duration::from_millis(1500));
     let began = Instant::now();
     interrupt(&child);
     let run = ends(child).exits(130);
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(run.stderr.matches("did not take the message in time").count() >= 2, "{run:?}");
     assert!(run.stderr.contains("it may have arrived"), "{run:?}");
 }
 
