@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod chat;
+mod client;
 mod error;
 mod frame;
 mod health;
@@ -18,10 +19,12 @@ mod turn;
 mod words;
 
 pub use chat::{
-    AgentPhase, Bye, ChatDelta, ChatDone, ChatLog, ChatReply, ChatRequest, ChatSend, ChatSent, ChatSubscribe,
-    ChatSubscribed, ChatTool, ChatTurn, ClientPolicy, Connect, Connected, ConversationList, ConversationView,
-    HISTORY_PAGE, History, HistoryParams, MAIN_TOPIC, MAX_CHAT_KEY, MAX_HISTORY_PAGE, MAX_MESSAGE, MAX_TOPIC, Message,
-    MessageList, Platform, Sender, TurnStatus, TurnView,
+    ChatLog, ChatReply, ChatRequest, ConversationList, ConversationView, HISTORY_PAGE, MAIN_TOPIC, MAX_CHAT_KEY,
+    MAX_HISTORY_PAGE, MAX_MESSAGE, MAX_TOPIC, Message, MessageList, Platform, Sender, TurnStatus,
+};
+pub use client::{
+    AgentPhase, Bye, ChatDelta, ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatSubscribed, ChatTool, ChatTurn,
+    ClientPolicy, Connect, Connected, History, HistoryParams, TurnView,
 };
 pub use error::{ApiError, Code};
 pub use frame::{
