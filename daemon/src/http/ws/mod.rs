@@ -4,6 +4,7 @@ mod core;
 mod counts;
 mod end;
 mod flood;
+mod pen;
 mod request;
 mod session;
 mod wire;

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use agentbot_wire::{Bye, ClientPolicy, Code, Connected, Frame, MAX_FRAME, PROTOCOL_VERSION, Platform, event};
 use axum::extract::ws::Utf8Bytes;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, Ear};
+use super::core::{Core, Ear, Told};
 use super::counts::Counts;
 use super::end::End;
 use super::flood::Bucket;
+use super::pen::{Heard, Place, write};
 use super::request::{self, Request};
 use super::wire::{Inbound, Outbound, answer, relayed, text};
 use crate::chat::Lagged;
@@ -29,8 +29,6 @@ use crate::identity::Actor;
 
 /// Time for `connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the client to take what is written together.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the last frames, and for the client to hang up after them; it is closed with or without.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Frames that are read and thrown away after the close, so that it is not lost with a reset.
@@ -73,6 +71,7 @@ where
         ear: Some(core.ear()),
         waiting: VecDeque::new(),
         working: None,
+        heard: Heard::default(),
         bucket: Bucket::of(&terms.actor),
     };
     let end = match greet(&mut line, &mut socket).await {
@@ -134,12 +133,12 @@ where
             line.platform = request::platform(&terms.actor, &connect);
             let answer =
                 Frame::answer(&id, serde_json::to_value(connected(terms, connect.version)).unwrap_or_default());
-            write(terms, socket, vec![text(&answer)]).await?;
+            line.say(socket, text(&answer)).await?;
             Ok(())
         }
         Err(refused) => {
             if let Some(id) = refused.id {
-                write(terms, socket, vec![text(&Frame::refusal(&id, refused.error.to_api()))]).await?;
+                line.say(socket, text(&Frame::refusal(&id, refused.error.to_api()))).await?;
             }
             Err(End::Unfit(CLOSE_PROTOCOL, "the first frame is no valid connect"))
         }
@@ -171,13 +170,14 @@ struct Line<'a, C: Core> {
     ear: Option<C::Ear>,
     waiting: VecDeque<(String, Request)>,
     working: Option<BoxFuture<'a, Worked<C::Ear>>>,
+    heard: Heard,
     bucket: Bucket,
 }
 
 /// What a session woke up for.
 enum Woken<E> {
     Answer(Worked<E>),
-    Event(Result<Bytes, Lagged>),
+    Event(Result<Told, Lagged>),
     Incoming(Option<Inbound>),
     Tick,
 }
@@ -200,15 +200,15 @@ impl<'a, C: Core> Line<'a, C> {
             let written = match woken {
                 Woken::Answer((answer, ear)) => {
                     self.working = None;
-                    self.ear = self.ear.take().or(ear);
-                    write(self.terms, socket, vec![answer]).await
+                    self.take_back(ear);
+                    self.say(socket, answer).await
                 }
                 Woken::Event(Err(Lagged)) => Err(End::Slow),
-                Woken::Event(Ok(frame)) => self.relay(socket, frame).await,
+                Woken::Event(Ok(told)) => self.relay(socket, told).await,
                 Woken::Tick if unanswered == PINGS => Err(End::Idle),
                 Woken::Tick => {
                     unanswered += 1;
-                    write(self.terms, socket, vec![Outbound::Ping]).await
+                    self.say(socket, Outbound::Ping).await
                 }
                 Woken::Incoming(None) => Err(End::Gone),
                 Woken::Incoming(Some(Inbound::Unfit(code, why))) => Err(End::Unfit(code, why)),
@@ -297,39 +297,55 @@ impl<'a, C: Core> Line<'a, C> {
             self.terms.counts.busy.add();
             let error = Error::new(Code::Busy, format!("{MAX_REQUESTS} requests of this client wait"))
                 .hint("wait for an answer before the next request");
-            return write(self.terms, socket, vec![answer(&id, Err(error))]).await;
+            return self.say(socket, answer(&id, Err(error))).await;
         }
         match request::read(&method, params, self.terms.agent.as_deref()) {
             Ok(request) => {
                 self.waiting.push_back((id, request));
                 Ok(())
             }
-            Err(error) => write(self.terms, socket, vec![answer(&id, Err(error))]).await,
+            Err(error) => self.say(socket, answer(&id, Err(error))).await,
         }
     }
 
-    /// Sends an event, and with it what is there already.
-    async fn relay<S, E>(&mut self, socket: &mut S, first: Bytes) -> Result<(), End>
+    /// Takes the ear back from a subscription that was made.
+    fn take_back(&mut self, ear: Option<C::Ear>) {
+        if let Some(ear) = ear {
+            // Nothing was taken from it that is not written: what is news here is where new conversations begin.
+            self.heard.begin(ear.cursors());
+            self.ear = Some(ear);
+        }
+    }
+
+    /// Sends one frame that is no event.
+    async fn say<S, E>(&mut self, socket: &mut S, frame: Outbound) -> Result<(), End>
     where
         S: Sink<Outbound, Error = E> + Unpin + Send,
     {
-        let mut bytes = first.len();
-        let mut batch = vec![relayed(first)];
+        write(self.terms, &mut self.heard, socket, vec![(frame, None)]).await
+    }
+
+    /// Sends an event, and with it what is there already.
+    async fn relay<S, E>(&mut self, socket: &mut S, first: Told) -> Result<(), End>
+    where
+        S: Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        let mut bytes = 0;
+        let mut batch: Vec<(Outbound, Option<Place>)> = Vec::new();
         let mut lagged = false;
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
-            match self.ear.as_mut().and_then(|ear| ear.next().now_or_never()) {
-                Some(Ok(frame)) => {
+        let mut next = Some(Ok(first));
+        while let Some(told) = next {
+            match told {
+                Ok(Told { frame, place }) => {
                     bytes += frame.len();
-                    batch.push(relayed(frame));
+                    batch.extend(relayed(frame).map(|frame| (frame, place)));
                 }
-                Some(Err(Lagged)) => {
-                    lagged = true;
-                    break;
-                }
-                None => break,
+                Err(Lagged) => lagged = true,
             }
+            let full = lagged || batch.len() >= BATCH || bytes >= BATCH_BYTES;
+            next = self.ear.as_mut().filter(|_| !full).and_then(|ear| ear.next().now_or_never());
         }
-        write(self.terms, socket, batch.into_iter().flatten().collect()).await?;
+        write(self.terms, &mut self.heard, socket, batch).await?;
         if lagged { Err(End::Slow) } else { Ok(()) }
     }
 
@@ -343,40 +359,16 @@ impl<'a, C: Core> Line<'a, C> {
             && let Some(working) = self.working.take()
             && let Ok((answer, ear)) = timeout(CLOSE_TIMEOUT, working).await
         {
-            self.ear = self.ear.take().or(ear);
+            self.take_back(ear);
             let _ = timeout(CLOSE_TIMEOUT, socket.feed(answer)).await;
         }
-        let cursors = self.ear.as_ref().map(Ear::cursors).unwrap_or_default();
         let bye = |cursors: BTreeMap<_, _>| {
             let bye = Bye { reason: reason.to_owned(), cursors };
             Frame::event(event::BYE, serde_json::to_value(bye).unwrap_or_default()).to_text()
         };
-        let said = bye(cursors);
+        let said = bye(self.heard.places().clone());
         // Whoever has more conversations than fit a frame knows their places from the messages.
         Some(if said.len() > MAX_FRAME { bye(BTreeMap::new()) } else { said }.into())
-    }
-}
-
-/// Writes frames together. Who does not take them in time is too slow; the ends are heard meanwhile.
-async fn write<S, E>(terms: &Terms, socket: &mut S, frames: Vec<Outbound>) -> Result<(), End>
-where
-    S: Sink<Outbound, Error = E> + Unpin + Send,
-{
-    let writing = async {
-        for frame in frames {
-            socket.feed(frame).await?;
-        }
-        socket.flush().await
-    };
-    tokio::select! {
-        biased;
-        () = terms.held.revoked() => Err(End::Revoked),
-        written = timeout(SEND_TIMEOUT, writing) => match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(End::Slow),
-        },
-        () = terms.stop.cancelled() => Err(End::Going),
     }
 }
 
