@@ -8,7 +8,7 @@ use futures_util::{Sink, SinkExt};
 use tokio::time::timeout;
 
 use super::end::End;
-use super::session::Terms;
+use super::terms::Terms;
 use super::wire::Outbound;
 
 /// Time for the client to take what is written together.

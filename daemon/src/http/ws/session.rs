@@ -3,29 +3,26 @@
 //! Requests are carried out one after another, in the order in which they came: a client's messages are stored in the
 //! order in which it sent them. Events go out beside them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agentbot_wire::{Bye, ClientPolicy, Code, Connected, Frame, MAX_FRAME, PROTOCOL_VERSION, Platform, event};
+use agentbot_wire::{Bye, Frame, MAX_FRAME, Platform, event};
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::core::{Core, Ear, Told};
-use super::counts::Counts;
 use super::end::End;
-use super::flood::Bucket;
 use super::pen::{Heard, Place, write};
+use super::queue::Queue;
 use super::request::{self, Request};
+use super::terms::Terms;
 use super::wire::{Inbound, Outbound, answer, relayed, text};
 use crate::chat::Lagged;
 use crate::error::{Error, Result};
-use crate::http::auth::Held;
+use crate::http::pace::{Bucket, Pace};
 use crate::http::socket::{CLOSE_PROTOCOL, CLOSE_SHAPE};
-use crate::identity::Actor;
 
 /// Time for `connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,30 +30,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Frames that are read and thrown away after the close, so that it is not lost with a reset.
 const LINGER: usize = 10_000;
-/// Requests of one client that may wait; further ones are refused as `busy`.
-pub const MAX_REQUESTS: usize = 16;
+/// Frames of one socket. An operator has no such bounds.
+pub const FRAMES: Pace = Pace { burst: 200, each: Duration::from_millis(20) };
 /// Pings in a row without any sign of life that close a connection.
 const PINGS: u32 = 3;
 /// Frames that are written together.
 const BATCH: usize = 64;
 /// Bytes that are written together, a last frame apart.
 const BATCH_BYTES: usize = 128 * 1024;
-
-/// On what terms a client is served.
-pub struct Terms {
-    /// Who it is.
-    pub actor: Actor,
-    /// Ends with its credential.
-    pub held: Held,
-    /// The agent that is meant where it names none.
-    pub agent: Option<String>,
-    /// Time between pings.
-    pub ping: Duration,
-    /// The daemon ends.
-    pub stop: CancellationToken,
-    /// What is counted.
-    pub counts: Arc<Counts>,
-}
 
 /// Serves one connection until either side ends it.
 pub async fn run<C, S, E>(core: &C, terms: &Terms, mut socket: S)
@@ -69,10 +50,10 @@ where
         terms,
         platform: Platform::Ws,
         ear: Some(core.ear()),
-        waiting: VecDeque::new(),
+        waiting: Queue::default(),
         working: None,
         heard: Heard::default(),
-        bucket: Bucket::of(&terms.actor),
+        bucket: Bucket::new(FRAMES),
     };
     let end = match greet(&mut line, &mut socket).await {
         Ok(()) => line.converse(&mut socket).await,
@@ -115,7 +96,7 @@ where
                 None => return Err(End::Gone),
                 Some(Inbound::Unfit(code, why)) => return Err(End::Unfit(code, why)),
                 // A ping before its turn: it costs the client of its burst, like every frame.
-                Some(Inbound::Life) if line.bucket.take() => {}
+                Some(Inbound::Life) if line.may_come() => {}
                 Some(Inbound::Life) => return Err(End::Flood),
                 Some(Inbound::Text(text)) => return Ok(text),
             }
@@ -131,8 +112,7 @@ where
     match request::read_connect(frame) {
         Ok((id, connect)) => {
             line.platform = request::platform(&terms.actor, &connect);
-            let answer =
-                Frame::answer(&id, serde_json::to_value(connected(terms, connect.version)).unwrap_or_default());
+            let answer = Frame::answer(&id, serde_json::to_value(terms.connected(connect.version)).unwrap_or_default());
             line.say(socket, text(&answer)).await?;
             Ok(())
         }
@@ -145,20 +125,6 @@ where
     }
 }
 
-fn connected(terms: &Terms, version: u32) -> Connected {
-    let agent = match &terms.actor {
-        Actor::Gateway { instance, .. } => Some(instance.clone()),
-        _ => None,
-    };
-    let beat_ms = u64::try_from(terms.ping.as_millis()).unwrap_or(u64::MAX);
-    Connected {
-        version: version.min(PROTOCOL_VERSION),
-        policy: ClientPolicy { max_frame: MAX_FRAME, beat_ms },
-        actor: terms.actor.to_string(),
-        agent,
-    }
-}
-
 /// A request that was carried out: its answer, and the ear if it went along.
 type Worked<E> = (Outbound, Option<E>);
 
@@ -168,7 +134,7 @@ struct Line<'a, C: Core> {
     platform: Platform,
     /// Away while a subscription is made.
     ear: Option<C::Ear>,
-    waiting: VecDeque<(String, Request)>,
+    waiting: Queue,
     working: Option<BoxFuture<'a, Worked<C::Ear>>>,
     heard: Heard,
     bucket: Bucket,
@@ -212,7 +178,7 @@ impl<'a, C: Core> Line<'a, C> {
                 }
                 Woken::Incoming(None) => Err(End::Gone),
                 Woken::Incoming(Some(Inbound::Unfit(code, why))) => Err(End::Unfit(code, why)),
-                Woken::Incoming(Some(_)) if !self.bucket.take() => Err(End::Flood),
+                Woken::Incoming(Some(_)) if !self.may_come() => Err(End::Flood),
                 Woken::Incoming(Some(inbound)) => {
                     unanswered = 0;
                     match inbound {
@@ -265,7 +231,7 @@ impl<'a, C: Core> Line<'a, C> {
     /// Begins the request whose turn it is.
     fn work_on(&mut self) {
         if self.working.is_none()
-            && let Some((id, request)) = self.waiting.pop_front()
+            && let Some((id, request)) = self.waiting.pop()
         {
             let (core, platform, ear) = (self.core, self.platform, &mut self.ear);
             let work: BoxFuture<'a, Worked<C::Ear>> = match (request, ear.take()) {
@@ -293,19 +259,34 @@ impl<'a, C: Core> Line<'a, C> {
         let Frame::Req { id, method, params } = frame else {
             return Err(End::Unfit(CLOSE_SHAPE, "clients send requests only"));
         };
-        if self.waiting.len() >= MAX_REQUESTS {
+        if let Err(error) = self.waiting.has_room(text_frame.len()) {
             self.terms.counts.busy.add();
-            let error = Error::new(Code::Busy, format!("{MAX_REQUESTS} requests of this client wait"))
-                .hint("wait for an answer before the next request");
             return self.say(socket, answer(&id, Err(error))).await;
         }
-        match request::read(&method, params, self.terms.agent.as_deref()) {
+        let request = request::read(&method, params, self.terms.agent.as_deref()).and_then(|request| {
+            self.count(&request)?;
+            Ok(request)
+        });
+        match request {
             Ok(request) => {
-                self.waiting.push_back((id, request));
+                self.waiting.push(id, request, text_frame.len());
                 Ok(())
             }
             Err(error) => self.say(socket, answer(&id, Err(error))).await,
         }
+    }
+
+    /// Whether one more frame may come: of this socket, and of its credential.
+    fn may_come(&mut self) -> bool {
+        self.terms.quota.is_unbounded() || (self.bucket.take() && self.terms.quota.frame())
+    }
+
+    /// Counts what makes an agent work.
+    fn count(&self, request: &Request) -> Result<()> {
+        if !matches!(request, Request::Send(_) | Request::Retry(_)) {
+            return Ok(());
+        }
+        self.terms.quota.message().inspect_err(|_| self.terms.counts.hasty.add())
     }
 
     /// Takes the ear back from a subscription that was made.

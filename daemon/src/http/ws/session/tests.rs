@@ -1,19 +1,25 @@
 //! Conversations over a socket made of two queues, with a core that does what the test says.
 
 use std::pin::Pin;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use agentbot_wire::{ChatSubscribe, ChatSubscribed, ConversationId, InstanceId};
+use agentbot_wire::{ChatSubscribe, ChatSubscribed, Code, Connected, ConversationId, InstanceId, PROTOCOL_VERSION};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::super::end::{CLOSE_FLOOD, CLOSE_GOING, CLOSE_IDLE, CLOSE_REVOKED, CLOSE_SLOW};
 use super::super::pen::SEND_TIMEOUT;
+use super::super::queue::MAX_REQUESTS;
 use super::*;
-use crate::identity::Leases;
+use crate::config::Http;
+use crate::http::auth::Held;
+use crate::http::quota::{Quota, Quotas};
+use crate::http::ws::Counts;
+use crate::identity::{Actor, Leases};
 
 mod connect;
 mod ends;
@@ -130,6 +136,11 @@ struct Scene {
 }
 
 fn scene_with(room: usize) -> Scene {
+    scene_of(room, &Quotas::new(&Http::default()))
+}
+
+/// With a share of what its credential may take.
+fn scene_of(room: usize, quotas: &Arc<Quotas>) -> Scene {
     let (events, feed) = mpsc::channel(1_024);
     let core =
         Arc::new(Fake { events: Mutex::new(Some(feed)), permits: Semaphore::new(0), asked: AtomicUsize::new(0) });
@@ -138,7 +149,8 @@ fn scene_with(room: usize) -> Scene {
     let (leases, stop, counts) = (Leases::default(), CancellationToken::new(), Arc::new(Counts::default()));
     let terms = Terms {
         actor: Actor::Gateway { instance: InstanceId::mint(), token: HASH },
-        held: Held(Some(leases.take(HASH))),
+        held: Held::by(leases.take(HASH)),
+        quota: Quota::of(quotas, HASH),
         agent: None,
         ping: Duration::from_secs(30),
         stop: stop.clone(),

@@ -1,6 +1,7 @@
 //! Why a connection ends, and how soon.
 
 use super::*;
+use crate::http::quota::FRAMES as FRAMES_OF_TOKEN;
 
 #[tokio::test(start_paused = true)]
 async fn what_the_protocol_has_no_use_for_closes_with_its_code() {
@@ -77,7 +78,7 @@ async fn a_client_that_answers_no_ping_is_closed_after_the_third() {
 async fn a_flood_is_closed_and_counted() {
     let mut scene = scene().connected().await;
     scene.core.permits.add_permits(10_000);
-    for _ in 0..crate::http::ws::flood::BURST {
+    for _ in 0..FRAMES.burst {
         scene.request("1", "chat.send", json!({"text": "x"})).await;
         assert!(matches!(scene.frame().await, Frame::Res { .. }), "within the burst each is answered");
     }
@@ -93,4 +94,25 @@ async fn a_client_that_goes_ends_its_session() {
     scene.say = None;
     scene.session.join_next().await.unwrap().unwrap();
     assert_eq!(scene.counts.drops().iter().map(|(_, count)| count).sum::<u64>(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_one_token_over_many_sockets_is_closed_too() {
+    let quotas = Quotas::new(&Http::default());
+    let sockets = usize::try_from(FRAMES_OF_TOKEN.burst / FRAMES.burst).unwrap();
+    let mut scenes = Vec::new();
+    for _ in 0..=sockets {
+        // Each says connect, and fewer frames than one socket may.
+        let scene = scene_of(64, &quotas).connected().await;
+        for _ in 0..FRAMES.burst - 20 {
+            scene.say(Inbound::Life).await;
+        }
+        tokio::task::yield_now().await;
+        scenes.push(scene);
+    }
+    let (last, others) = (scenes.pop().unwrap(), scenes);
+    let counts = Arc::clone(&last.counts);
+    assert_eq!(last.closed().await.0, CLOSE_FLOOD);
+    assert_eq!(counts.flood.get(), 1);
+    assert!(others.iter().all(|scene| scene.counts.flood.get() == 0));
 }

@@ -1,5 +1,7 @@
 //! What is asked, and in which order it is answered.
 
+use agentbot_wire::MAX_MESSAGE;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -34,6 +36,54 @@ async fn so_many_requests_wait_and_one_more_is_told_that_it_is_busy() {
         assert!(matches!(scene.frame().await, Frame::Res { ok: true, .. }));
     }
     assert_eq!(scene.counts.busy.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_of_one_token_are_counted_over_all_its_sockets() {
+    let quotas = Quotas::new(&Http { token_messages: 4, ..Http::default() });
+    let mut scenes = [scene_of(64, &quotas).connected().await, scene_of(64, &quotas).connected().await];
+    for scene in &mut scenes {
+        scene.core.permits.add_permits(9);
+        let turn = agentbot_wire::TurnId::mint();
+        scene.request("1", "chat.send", json!({"text": "x"})).await;
+        scene.request("2", "chat.retry", json!({"turn": turn})).await;
+        assert!(matches!(scene.frame().await, Frame::Res { ok: true, .. }));
+        assert!(matches!(scene.frame().await, Frame::Res { error: Some(error), .. } if error.code == Code::NotFound));
+    }
+    for scene in &mut scenes {
+        scene.request("3", "chat.send", json!({"text": "x"})).await;
+        let Frame::Res { error: Some(error), .. } = scene.frame().await else { panic!() };
+        assert_eq!((error.code, error.hint.as_deref()), (Code::RateLimited, Some("send it again in 60 s")));
+        scene.request("4", "chat.abort", json!({"turn": agentbot_wire::TurnId::mint()})).await;
+        assert!(matches!(scene.frame().await, Frame::Res { error: Some(error), .. } if error.code == Code::NotFound));
+        assert_eq!(scene.counts.hasty.get(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_too_long_is_refused_before_it_waits() {
+    let mut scene = scene().connected().await;
+    // Nothing is carried out here: whatever waited would not be answered.
+    scene.request("1", "chat.send", json!({"text": "x"})).await;
+    for (text, topic) in [("x".repeat(MAX_MESSAGE + 1), "t".to_owned()), ("x".to_owned(), "t".repeat(MAX_MESSAGE))] {
+        scene.request("2", "chat.send", json!({"text": text, "topic": topic})).await;
+        assert!(matches!(scene.frame().await, Frame::Res { id, ok: false, .. } if id == "2"));
+    }
+    scene.core.permits.add_permits(1);
+    assert!(matches!(scene.frame().await, Frame::Res { id, ok: true, .. } if id == "1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_wait_have_so_many_bytes_and_one_more_is_told_that_it_is_busy() {
+    let mut scene = scene().connected().await;
+    let text = "x".repeat(MAX_MESSAGE);
+    // One is at work, three wait: a fourth does not fit beside them.
+    for number in 0..5 {
+        scene.request(&number.to_string(), "chat.send", json!({"text": text})).await;
+        tokio::task::yield_now().await;
+    }
+    let Frame::Res { id, error: Some(error), .. } = scene.frame().await else { panic!() };
+    assert_eq!((id.as_str(), error.code), ("4", Code::Busy));
 }
 
 #[tokio::test(start_paused = true)]
