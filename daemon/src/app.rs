@@ -203,6 +203,7 @@ impl App {
             connections: config.limits.connections,
             header_timeout: config.limits.header_timeout,
             idle_timeout: config.limits.idle_timeout,
+            unread_timeout: config.limits.idle_timeout,
         };
         let host = state.daemon.host.clone();
         let left_open = chat.resume().await?;
