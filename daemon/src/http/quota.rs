@@ -49,7 +49,7 @@ impl Quotas {
 
     /// A seat for one more connection of a token.
     pub fn seat(&self, token: CredentialHash) -> Option<Seat<CredentialHash>> {
-        self.seats.take(token, self.connections)
+        self.seats.take(&token, self.connections)
     }
 
     /// Connections that a token may have.

@@ -30,22 +30,15 @@ impl<K: Eq + Hash> Default for Seats<K> {
 
 impl<K: Eq + Hash + Clone> Seats<K> {
     /// One more seat for a holder, if it has less than `each`.
-    pub fn take(&self, holder: K, each: usize) -> Option<Seat<K>> {
+    pub fn take(&self, holder: &K, each: usize) -> Option<Seat<K>> {
         let mut taken = lock(&self.taken);
-        let count = taken.get(&holder).copied().unwrap_or(0);
+        let count = taken.get(holder).copied().unwrap_or(0);
         if count >= each {
             return None;
         }
         taken.insert(holder.clone(), count + 1);
         drop(taken);
-        Some(Seat { taken: Arc::clone(&self.taken), holder })
-    }
-}
-
-impl<K: Eq + Hash> Seat<K> {
-    /// Whose it is.
-    pub fn holder(&self) -> &K {
-        &self.holder
+        Some(Seat { taken: Arc::clone(&self.taken), holder: holder.clone() })
     }
 }
 
@@ -68,12 +61,12 @@ mod tests {
     #[test]
     fn each_holder_has_so_many_seats_and_gives_them_back() {
         let seats = Seats::default();
-        let (first, second) = (seats.take("a", 2).unwrap(), seats.take("a", 2).unwrap());
-        assert!(seats.take("a", 2).is_none());
-        assert!(seats.take("b", 2).is_some(), "another one has seats of its own");
+        let (first, second) = (seats.take(&"a", 2).unwrap(), seats.take(&"a", 2).unwrap());
+        assert!(seats.take(&"a", 2).is_none());
+        assert!(seats.take(&"b", 2).is_some(), "another one has seats of its own");
         drop(first);
-        let third = seats.take("a", 2);
-        assert!(third.is_some() && seats.take("a", 2).is_none());
+        let third = seats.take(&"a", 2);
+        assert!(third.is_some() && seats.take(&"a", 2).is_none());
         drop((second, third));
         assert!(lock(&seats.taken).is_empty(), "nobody is remembered for nothing");
     }

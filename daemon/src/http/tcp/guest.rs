@@ -36,7 +36,8 @@ struct One {
     address: IpAddr,
     number: u64,
     out: CancellationToken,
-    seat: Mutex<Option<Seat<CredentialHash>>>,
+    /// For the credential that was shown last.
+    seat: Mutex<Option<(CredentialHash, Seat<CredentialHash>)>>,
 }
 
 impl Crowd {
@@ -92,11 +93,11 @@ impl Guest {
     /// connection has one, for the credential that was shown last.
     pub fn known(&self, quotas: &Quotas, token: CredentialHash) -> bool {
         let mut seat = self.0.seat.lock().unwrap_or_else(PoisonError::into_inner);
-        if seat.as_ref().is_some_and(|seat| *seat.holder() == token) {
+        if seat.as_ref().is_some_and(|(holder, _)| *holder == token) {
             return true;
         }
         let Some(taken) = quotas.seat(token) else { return false };
-        *seat = Some(taken);
+        *seat = Some((token, taken));
         drop(seat);
         self.0.crowd.leave(self.0.address, self.0.number);
         true
