@@ -9,6 +9,7 @@ const ORDER: &[&str] = &[
     "error",
     "secret",
     "task",
+    "ration",
     "config",
     "engine",
     "store",

@@ -6,6 +6,8 @@ pub mod secret;
 
 pub mod task;
 
+pub mod ration;
+
 pub mod config;
 
 pub mod engine;

@@ -1,16 +1,13 @@
 //! What agents remember: keys with any JSON, theirs alone, bounded in every direction.
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
-
 use agentbot_wire::{
     Code, InstanceId, MAX_FRAME, MAX_MEMORY_BULK, MAX_MEMORY_KEY, MAX_MEMORY_KEYS, MAX_MEMORY_VALUE, MemoryFound,
     MemoryGet, MemoryPut, MemorySaved, MemorySearch, MemoryView,
 };
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::ration::Pace;
 use crate::store::{Connection, Store, memory as table, now};
 
 /// Keys that an agent may write in a second, over time.
@@ -25,23 +22,19 @@ const ANSWER: usize = MAX_FRAME - 4 * 1024;
 const FOUND: u32 = 20;
 /// The longest text that is searched for, in characters.
 const MAX_QUERY: usize = 256;
-/// Agents whose rate is remembered before those that were quiet are forgotten.
-const REMEMBERED: usize = 1_024;
 
 /// The memory of all agents; clones share it.
 #[derive(Clone)]
 pub struct Memory {
     store: Store,
-    writes: Arc<DefaultKeyedRateLimiter<InstanceId>>,
+    writes: Pace<InstanceId>,
 }
 
 impl Memory {
     /// In a store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        let some = |count| NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_second(some(WRITES_PER_SECOND)).allow_burst(some(WRITES_AT_ONCE));
-        Self { store, writes: Arc::new(RateLimiter::hashmap(quota)) }
+        Self { store, writes: Pace::new(WRITES_PER_SECOND, WRITES_AT_ONCE) }
     }
 
     /// An agent reads one key or all; what does not fit a frame is left out.
@@ -66,13 +59,13 @@ impl Memory {
     /// `invalid`, `too_large`, `limit_reached`; `rate_limited` when it writes too often; storage errors.
     pub async fn put(&self, instance: &InstanceId, params: &MemoryPut) -> Result<MemorySaved> {
         let entry = Entry::check(&params.key, &params.value)?;
-        if self.writes.len() > REMEMBERED {
-            self.writes.retain_recent();
+        if !self.writes.keeps(instance) {
+            return Err(Error::new(
+                Code::RateLimited,
+                format!("more than {WRITES_PER_SECOND} keys a second are written"),
+            )
+            .hint("write less often, or more in one value"));
         }
-        self.writes.check_key(instance).map_err(|_| {
-            Error::new(Code::RateLimited, format!("more than {WRITES_PER_SECOND} keys a second are written"))
-                .hint("write less often, or more in one value")
-        })?;
         let (saved, key) = (entry.json.is_some(), entry.key.clone());
         self.store(instance, vec![entry]).await?;
         Ok(MemorySaved { key, saved })

@@ -1,7 +1,6 @@
-//! One call of a model: its seat among the calls of its agent, and its row when it is over.
+//! One call of a model: its place among the calls of its agent, and what is written down when it is over.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use agentbot_wire::{Code, TenantId, Usage};
 use futures_util::FutureExt;
@@ -9,6 +8,7 @@ use tokio::time::Instant;
 
 use super::router::Target;
 use crate::error::{Error, Result};
+use crate::ration::{Pace, Quiet, Seat, Seats};
 use crate::store::model_calls::{self, ModelCall};
 use crate::store::{Store, now};
 
@@ -23,67 +23,49 @@ pub struct Asker {
     pub model: String,
 }
 
-/// The calls that each asker has open.
-#[derive(Clone, Default)]
-pub(super) struct Seats(Arc<Mutex<HashMap<String, usize>>>);
+/// Calls that an asker may make in a second, over time.
+pub const CALLS_PER_SECOND: u32 = 10;
+/// Calls that it may make at once.
+pub const CALLS_AT_ONCE: u32 = 60;
 
-/// One open call of an asker.
-pub(super) struct Seat {
-    seats: Seats,
-    who: String,
+/// Where calls begin: how many an asker may make, and where they are written down.
+pub(super) struct Desk {
+    store: Store,
+    seats: Seats<String>,
+    pace: Pace<String>,
+    quiet: Arc<Quiet<String>>,
 }
 
-impl Seats {
-    fn taken(&self) -> MutexGuard<'_, HashMap<String, usize>> {
-        // Every statement leaves the map whole, so a panic elsewhere cannot have broken it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Desk {
+    pub(super) fn new(store: Store) -> Self {
+        let pace = Pace::new(CALLS_PER_SECOND, CALLS_AT_ONCE);
+        Self { store, seats: Seats::default(), pace, quiet: Arc::default() }
     }
 
-    /// A seat, if its asker has less than `each`.
+    /// Counts a request, whatever becomes of it.
     ///
     /// # Errors
-    /// `rate_limited`.
-    pub(super) fn take(&self, who: &str, each: usize) -> Result<Seat> {
-        let mut taken = self.taken();
-        let count = taken.entry(who.to_owned()).or_default();
-        if *count >= each {
-            return Err(Error::new(Code::RateLimited, format!("{each} calls of this agent are under way"))
-                .hint("wait for one to end; `models.parallel` in the configuration sets how many there may be"));
+    /// `rate_limited` when there were too many.
+    pub(super) fn count(&self, who: &String) -> Result<()> {
+        if self.pace.keeps(who) {
+            return Ok(());
         }
-        *count += 1;
-        drop(taken);
-        Ok(Seat { seats: self.clone(), who: who.to_owned() })
+        Err(Error::new(Code::RateLimited, format!("more than {CALLS_PER_SECOND} calls a second"))
+            .hint("ask less often, or for more at once"))
     }
-}
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        if let Some(count) = taken.get_mut(&self.who) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                taken.remove(&self.who);
-            }
-        }
-    }
-}
-
-/// A call under way. Dropped before its end it was cancelled by whoever asked.
-pub(super) struct Call {
-    store: Store,
-    asker: Asker,
-    provider: String,
-    model: String,
-    begun: Instant,
-    outcome: &'static str,
-    pub(super) usage: Option<Usage>,
-    _seat: Seat,
-}
-
-impl Call {
-    pub(super) fn begin(store: Store, asker: Asker, target: &Target, seat: Seat) -> Self {
-        Self {
-            store,
+    /// Begins a call.
+    ///
+    /// # Errors
+    /// `rate_limited` when its asker has `each` under way.
+    pub(super) fn begin(&self, asker: Asker, target: &Target, each: usize) -> Result<Call> {
+        let seat = self.seats.take(&asker.who, each).ok_or_else(|| {
+            Error::new(Code::RateLimited, format!("{each} calls of this agent are under way"))
+                .hint("wait for one to end; `models.parallel` in the configuration sets how many there may be")
+        })?;
+        Ok(Call {
+            store: self.store.clone(),
+            quiet: Arc::clone(&self.quiet),
             asker,
             provider: target.provider.clone(),
             model: target.model.clone(),
@@ -91,9 +73,24 @@ impl Call {
             outcome: Code::Cancelled.as_str(),
             usage: None,
             _seat: seat,
-        }
+        })
     }
+}
 
+/// A call under way. Dropped before its end it was cancelled by whoever asked.
+pub(super) struct Call {
+    store: Store,
+    quiet: Arc<Quiet<String>>,
+    asker: Asker,
+    provider: String,
+    model: String,
+    begun: Instant,
+    outcome: &'static str,
+    pub(super) usage: Option<Usage>,
+    _seat: Seat<String>,
+}
+
+impl Call {
     /// It was answered.
     pub(super) fn answered(&mut self) {
         self.outcome = "ok";
@@ -118,27 +115,11 @@ impl Drop for Call {
             at: now(),
         };
         // Once it was polled the store has it, and nobody waits for the disk.
-        let written = self.store.write(move |conn| model_calls::insert(conn, &row)).now_or_never();
-        if let Some(Err(error)) = written {
-            tracing::warn!(%error, "a call of a model is missing in the table of calls");
+        let written = self.store.write(move |conn| model_calls::add(conn, &row)).now_or_never();
+        if let Some(Err(error)) = written
+            && let Some(left_out) = self.quiet.pass(self.asker.who.clone())
+        {
+            tracing::warn!(%error, left_out, "a call of a model is missing in the table of calls");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_asker_has_so_many_seats_and_each_is_given_back() {
-        let seats = Seats::default();
-        let first = seats.take("a", 2).unwrap();
-        let second = seats.take("a", 2).unwrap();
-        assert_eq!(seats.take("a", 2).err().map(|error| error.code()), Some(Code::RateLimited));
-        assert!(seats.take("b", 2).is_ok(), "another asker has its own");
-        drop(first);
-        drop(seats.take("a", 2).unwrap());
-        drop(second);
-        assert!(seats.taken().is_empty());
     }
 }

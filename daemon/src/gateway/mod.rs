@@ -1,7 +1,8 @@
 //! The gateway: agents ask models through it, and it alone has the keys.
 //!
 //! A request is read as far as the gateway must know it, and goes on as it came. An answer is bounded in time and length
-//! and passes as it comes. One row per call says what it took.
+//! and passes as it comes. Rows, one a minute for calls of the same
+//! kind, say what they took.
 
 mod builtin;
 mod call;
@@ -20,8 +21,9 @@ use std::sync::Arc;
 
 use agentbot_wire::{Discovery, ModelList};
 use bytes::Bytes;
+use tokio_util::task::TaskTracker;
 
-use self::call::{Call, Seats};
+use self::call::Desk;
 use self::client::Lazy;
 use self::list::Lists;
 use self::relay::Bounds;
@@ -32,7 +34,7 @@ use crate::config::Live;
 use crate::error::Result;
 use crate::store::Store;
 
-pub use self::call::Asker;
+pub use self::call::{Asker, CALLS_AT_ONCE, CALLS_PER_SECOND};
 pub use self::relay::Pieces;
 
 /// The way to models; clones share it.
@@ -42,11 +44,12 @@ pub struct Gateway {
 }
 
 struct Inner {
-    store: Store,
     config: Live,
+    desk: Desk,
     client: Lazy,
     lists: Lists,
-    seats: Seats,
+    /// Answers on their way. Each ends with its bounds, or when whoever asked has gone.
+    tasks: TaskTracker,
 }
 
 /// What a model answered.
@@ -61,21 +64,27 @@ impl Gateway {
     /// With the providers of the configuration. Nothing is asked or read before it is needed.
     #[must_use]
     pub fn new(store: Store, config: Live) -> Self {
-        let inner = Inner { store, config, client: Lazy::default(), lists: Lists::default(), seats: Seats::default() };
+        let inner = Inner {
+            desk: Desk::new(store),
+            config,
+            client: Lazy::default(),
+            lists: Lists::default(),
+            tasks: TaskTracker::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
     /// `POST /v1/chat/completions`: asks the model that the body names, or the asker's own.
     ///
     /// # Errors
-    /// `invalid` for a body that is none, or a model that there is not; `rate_limited` for too many calls at once;
+    /// `invalid` for a body that is none, or a model that there is not; `rate_limited` for too many calls;
     /// `model_failed`, `timed_out` and what else the provider refused with.
     pub async fn complete(&self, asker: Asker, body: &[u8]) -> Result<Answer> {
+        self.inner.desk.count(&asker.who)?;
         let config = self.inner.config.load();
         let asked = Asked::parse(body)?;
         let target = route(&config.models, &asked.model, &asker.model)?;
-        let seat = self.inner.seats.take(&asker.who, config.models.parallel)?;
-        let mut call = Call::begin(self.inner.store.clone(), asker, &target, seat);
+        let mut call = self.inner.desk.begin(asker, &target, config.models.parallel)?;
         let Some(provider) = &target.server else {
             return builtin::answer(&asked, call);
         };
@@ -87,7 +96,7 @@ impl Gateway {
         };
         let (body, key, client) = ready.await.inspect_err(|error: &crate::error::Error| call.failed(error.code()))?;
         let server = Server { name: &target.provider, base_url: &provider.base_url, key, client };
-        Ok(match server.complete(body, bounds, call).await? {
+        Ok(match server.complete(body, bounds, call, &self.inner.tasks).await? {
             Reply::Whole(json) => Answer::Json(json),
             Reply::Events(pieces) => Answer::Events(pieces),
         })

@@ -6,7 +6,9 @@ use std::time::Duration;
 use agentbot_wire::Code;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
 
 use super::call::Call;
 use super::key;
@@ -120,6 +122,9 @@ impl Source {
     }
 }
 
+/// Pieces that wait for whoever asked, the place kept for an error among them.
+const WAITING: usize = 2;
+
 struct Relay {
     source: Source,
     key: Option<Secret<String>>,
@@ -129,23 +134,56 @@ struct Relay {
     over: bool,
 }
 
-/// Passes an event stream on, whole lines as they come. It ends with `[DONE]`, or with an error.
-pub(super) fn relay(source: Source, key: Option<Secret<String>>, call: Call) -> Pieces {
+/// Passes an event stream on, whole lines as they come. It ends with `[DONE]`, or with an error. Its bounds hold whether
+/// somebody reads or not: a connection does not ask for the next piece before its own bytes are read.
+pub(super) fn relay(source: Source, key: Option<Secret<String>>, call: Call, tasks: &TaskTracker) -> Pieces {
     let relay = Relay { source, key, lines: Lines::default(), tee: Tee::default(), call, over: false };
-    Box::pin(stream::unfold(relay, |mut relay| async move {
-        if relay.over {
-            return None;
-        }
-        let next = relay.next().await;
-        if let Err(error) = &next {
-            relay.over = true;
-            relay.call.failed(error.code());
-        }
-        next.transpose().map(|next| (next, relay))
-    }))
+    let (pieces, passed) = mpsc::channel(WAITING);
+    tasks.spawn(relay.run(pieces));
+    Box::pin(stream::unfold(passed, |mut passed| async move { Some((passed.recv().await?, passed)) }))
 }
 
 impl Relay {
+    async fn run(mut self, pieces: mpsc::Sender<Result<Bytes>>) {
+        let Ok(last) = pieces.clone().try_reserve_owned() else { return };
+        let outcome = tokio::select! {
+            biased;
+            // Whoever asked has gone.
+            () = pieces.closed() => return,
+            outcome = self.pass(&pieces) => outcome,
+        };
+        if let Err(error) = outcome {
+            self.call.failed(error.code());
+            // Its end is written down before anybody sees it.
+            drop(self);
+            last.send(Err(error));
+            return;
+        }
+        let Self { mut source, call, tee, .. } = self;
+        drop((call, last, pieces));
+        if tee.done {
+            // What comes after the end is nobody's; mostly nothing does.
+            let _ = timeout(GOODBYE, source.next()).await;
+        }
+    }
+
+    async fn pass(&mut self, pieces: &mpsc::Sender<Result<Bytes>>) -> Result<()> {
+        while !self.over {
+            let Some(piece) = self.next().await? else { break };
+            let Bounds { idle, end, .. } = self.source.bounds;
+            let room = timeout_at(end.min(Instant::now() + idle), pieces.reserve()).await.map_err(|_| {
+                Error::new(Code::TimedOut, "the answer was not read in time").hint(
+                    "read it as it comes; `models.idle_timeout` and `models.max_duration` in the configuration set how \
+                     long it is kept",
+                )
+            })?;
+            // Without a reader there is nobody to tell.
+            let Ok(room) = room else { break };
+            room.send(Ok(piece));
+        }
+        Ok(())
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let Some(piece) = self.source.next().await? else { return self.end() };
@@ -161,8 +199,6 @@ impl Relay {
             }
             self.over = true;
             self.settle();
-            // What comes after the end is nobody's; mostly nothing does.
-            let _ = timeout(GOODBYE, self.source.next()).await;
             return Ok(Some(closed(whole)));
         }
     }

@@ -99,7 +99,8 @@ impl<'a> Asked<'a> {
             None => String::new(),
         };
         if model.len() > MAX_MODEL || model.chars().any(char::is_control) {
-            return Err(Error::invalid("model", format!("at most {MAX_MODEL} bytes without control characters")));
+            return Err(Error::invalid("model", format!("at most {MAX_MODEL} bytes without control characters"))
+                .hint("`<provider>/<model>` or an alias; `agentbotctl model list` shows them"));
         }
         let stream = match only(&fields, "stream")? {
             Some(raw) => read::<Option<bool>>("stream", raw, "true or false")?.unwrap_or_default(),
@@ -170,7 +171,8 @@ fn only<'a>(fields: &[(Cow<'a, str>, &'a RawValue)], name: &str) -> Result<Optio
 }
 
 fn read<'a, T: Deserialize<'a>>(name: &str, raw: &'a RawValue, expected: &str) -> Result<T> {
-    serde_json::from_str(raw.get()).map_err(|_| Error::invalid(name, format!("expected {expected}")))
+    serde_json::from_str(raw.get())
+        .map_err(|_| Error::invalid(name, format!("expected {expected}")).hint("as OpenAI's API has it"))
 }
 
 #[cfg(test)]
@@ -234,7 +236,8 @@ mod tests {
             r#"{"messages":[],"messages":[]}"#,
             r#"{"model":"a\u0000b"}"#,
         ] {
-            assert!(Asked::parse(body.as_bytes()).is_err(), "{body}");
+            let error = Asked::parse(body.as_bytes()).unwrap_err();
+            assert!(error.to_api().hint.is_some(), "{body}");
         }
         assert!(Asked::parse(b"{\"model\":\"\xff\"}").is_err());
         assert!(Asked::parse(format!(r#"{{"model":"{}"}}"#, "m".repeat(MAX_MODEL)).as_bytes()).is_ok());

@@ -35,13 +35,16 @@ async fn events(answer: Answer) -> Vec<String> {
     text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap().to_owned()).collect()
 }
 
-/// Outcome and model of every call, oldest first.
-async fn rows(store: &Store) -> Vec<(String, String)> {
+/// Outcome and model of calls and how many there were, oldest first.
+async fn rows(store: &Store) -> Vec<(String, String, u32)> {
     // Comes after whatever waits for the writer.
     store
         .write(|conn: &Connection| {
-            let mut rows = conn.prepare("SELECT outcome, provider || '/' || model FROM model_calls ORDER BY id")?;
-            let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let mut rows = conn.prepare(
+                "SELECT outcome, provider || '/' || model AS name, sum(calls) FROM model_calls GROUP BY outcome, name
+                 ORDER BY min(id)",
+            )?;
+            let rows = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
             Ok(rows.collect::<std::result::Result<_, _>>()?)
         })
         .await
@@ -66,8 +69,7 @@ async fn the_builtin_model_answers_whole_and_in_pieces_with_the_same_words() {
     assert_eq!((text.as_str(), chunks.len()), ("1 2 3", 5));
     assert_eq!(chunks[4]["choices"][0]["finish_reason"], "stop");
     assert!(chunks.iter().all(|chunk| chunk["id"] == chunks[0]["id"]));
-    let ok = ("ok".to_owned(), "builtin/basic".to_owned());
-    assert_eq!(rows(&store).await, [ok.clone(), ok]);
+    assert_eq!(rows(&store).await, [("ok".to_owned(), "builtin/basic".to_owned(), 2)]);
 }
 
 #[tokio::test]
@@ -106,7 +108,7 @@ async fn an_answer_that_nobody_waits_for_is_a_row_too() {
     drop(pieces);
     let refused = gateway.complete(asker(), br#"{"messages": 1}"#).await.err().unwrap();
     assert_eq!(refused.code(), Code::Invalid);
-    let outcomes: Vec<_> = rows(&store).await.into_iter().map(|(outcome, _)| outcome).collect();
+    let outcomes: Vec<_> = rows(&store).await.into_iter().map(|(outcome, ..)| outcome).collect();
     assert_eq!(outcomes, ["cancelled", "invalid"]);
 }
 
@@ -125,6 +127,29 @@ async fn an_agent_has_so_many_calls_at_once() {
 }
 
 #[tokio::test]
+async fn an_agent_that_asks_without_end_is_slowed_fills_no_table_and_its_neighbour_is_served() {
+    let (_dir, store, gateway) = gateway(|_| {});
+    let (question, begun, mut refused) = (body("hello", false), std::time::Instant::now(), 0_u32);
+    for _ in 0..5 * CALLS_AT_ONCE {
+        if let Err(error) = gateway.complete(asker(), &question).await {
+            assert_eq!(error.code(), Code::RateLimited);
+            assert!(error.to_api().hint.is_some());
+            refused += 1;
+        }
+    }
+    let earned = f64::from(CALLS_PER_SECOND) * begun.elapsed().as_secs_f64();
+    let answered = 5 * CALLS_AT_ONCE - refused;
+    assert!(answered >= CALLS_AT_ONCE && f64::from(answered - CALLS_AT_ONCE) <= earned + 1.0, "{answered}");
+    assert!(gateway.complete(Asker { who: "ins_y".to_owned(), ..asker() }, &question).await.is_ok());
+
+    let told: u32 = rows(&store).await.iter().map(|(_, _, calls)| calls).sum();
+    let count = |conn: &Connection| Ok(conn.query_row("SELECT count(*) FROM model_calls", [], |row| row.get(0))?);
+    let rows: u32 = store.write(count).await.unwrap();
+    // One each, and once more should a minute end meanwhile.
+    assert!(told == answered + 1 && (2..=4).contains(&rows), "{told} {rows}");
+}
+
+#[tokio::test]
 async fn a_provider_that_cannot_be_asked_says_why() {
     let file = "[models.providers.p]\nkind = \"openai\"\nbase_url = \"http://127.0.0.1:1/v1\"\n";
     let parse = |key: &str| crate::config::parse(std::path::Path::new("x"), &format!("{file}{key}")).unwrap().config;
@@ -139,7 +164,7 @@ async fn a_provider_that_cannot_be_asked_says_why() {
         assert_eq!(error.code(), Code::ModelFailed);
         assert!(error.message().contains(part), "{error}");
         assert!(error.to_api().hint.is_some());
-        assert_eq!(rows(&store).await, [("model_failed".to_owned(), "p/m".to_owned())]);
+        assert_eq!(rows(&store).await, [("model_failed".to_owned(), "p/m".to_owned(), 1)]);
 
         let list = gateway.list().await;
         assert_eq!((list.count, list.models[0].id.as_str(), list.models[0].default), (1, "builtin/basic", true));

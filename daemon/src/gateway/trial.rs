@@ -102,16 +102,38 @@ impl Gateway {
 
 /// What a stream says that failed.
 fn failure(data: &[u8]) -> Option<String> {
-    if !data.starts_with(b"{\"error\"") {
-        return None;
+    #[derive(Deserialize)]
+    struct Failed {
+        error: Option<Value>,
     }
-    let value: Value = serde_json::from_slice(data).ok()?;
-    let text = value.pointer("/error/message")?.as_str()?;
-    Some(one_line(text))
+    let error = serde_json::from_slice::<Failed>(data).ok()?.error?;
+    let text = error.as_str().or_else(|| error.get("message")?.as_str());
+    Some(text.map_or_else(|| "it says that it failed, and not why".to_owned(), one_line))
 }
 
 /// The beginning of a text as one line.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split(char::is_whitespace).filter(|word| !word.is_empty()).collect();
     words.join(" ").chars().filter(|c| !c.is_control()).take(SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_seen_wherever_it_stands_in_its_line() {
+        for (data, told) in [
+            (r#"{"error":{"message":"over\nloaded"}}"#, Some("over loaded")),
+            (r#"{ "error" : {"message":"overloaded"}}"#, Some("overloaded")),
+            (r#"{"id":"x","choices":[],"error":{"type":"y","message":"overloaded"}}"#, Some("overloaded")),
+            (r#"{"error":"overloaded"}"#, Some("overloaded")),
+            (r#"{"error":{}}"#, Some("it says that it failed, and not why")),
+            (r#"{"choices":[],"error":null}"#, None),
+            (r#"{"choices":[{"delta":{"content":"{\"error\":1}"}}]}"#, None),
+            ("[DONE]", None),
+        ] {
+            assert_eq!(failure(data.as_bytes()).as_deref(), told, "{data}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::timeout_at;
+use tokio_util::task::TaskTracker;
 
 use super::call::Call;
 use super::key;
@@ -99,14 +100,20 @@ impl Server<'_> {
     ///
     /// # Errors
     /// `model_failed` and what else the server refused with; `timed_out`.
-    pub(super) async fn complete(self, body: Vec<u8>, bounds: Bounds, mut call: Call) -> Result<Reply> {
+    pub(super) async fn complete(
+        self,
+        body: Vec<u8>,
+        bounds: Bounds,
+        mut call: Call,
+        tasks: &TaskTracker,
+    ) -> Result<Reply> {
         let outcome = self.ask(body, bounds).await;
         let (response, events) = outcome.inspect_err(|error| call.failed(error.code()))?;
         let Self { name, key, .. } = self;
         let pieces = response.bytes_stream().map_err(|error| Cut::from(error.without_url()));
         let mut source = Source::new(name, bounds, pieces);
         if events {
-            return Ok(Reply::Events(relay(source, key, call)));
+            return Ok(Reply::Events(relay(source, key, call, tasks)));
         }
         let whole = match source.whole().await {
             Ok(whole) if serde_json::from_slice::<&RawValue>(&whole).is_ok() => whole.freeze(),

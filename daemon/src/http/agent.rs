@@ -1,7 +1,6 @@
 //! The agents' door: agent verbs only, on each slot's own socket.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use agentbot_wire::{AGENT_PROTOCOL, SlotId};
 use axum::Router;
@@ -20,6 +19,7 @@ use super::{body, openai};
 use crate::gateway::Gateway;
 use crate::instance::Context;
 use crate::link::{self, Accepted, Ears, Inbound, Outbound};
+use crate::ration::{Seat, Seats};
 
 #[derive(Clone)]
 struct AgentState {
@@ -27,55 +27,6 @@ struct AgentState {
     ears: Arc<dyn Ears>,
     tasks: TaskTracker,
     stop: CancellationToken,
-}
-
-/// The connections that each slot has.
-#[derive(Clone, Default)]
-struct Seats {
-    taken: Arc<Mutex<HashMap<SlotId, usize>>>,
-}
-
-/// One of a slot's connections, given back when the last clone is dropped: a connection that becomes a WebSocket takes
-/// a clone along.
-#[derive(Clone)]
-struct Seat {
-    _given_back: Arc<GiveBack>,
-}
-
-struct GiveBack {
-    seats: Seats,
-    slot: SlotId,
-}
-
-impl Seats {
-    fn taken(&self) -> MutexGuard<'_, HashMap<SlotId, usize>> {
-        // Every statement leaves the map whole, so a panic elsewhere cannot have broken it.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A seat for one more connection of a slot, if it has less than `each`.
-    fn take(&self, slot: &SlotId, each: usize) -> Option<Seat> {
-        let mut taken = self.taken();
-        let count = taken.entry(slot.clone()).or_default();
-        if *count >= each {
-            return None;
-        }
-        *count += 1;
-        drop(taken);
-        Some(Seat { _given_back: Arc::new(GiveBack { seats: self.clone(), slot: slot.clone() }) })
-    }
-}
-
-impl Drop for GiveBack {
-    fn drop(&mut self) {
-        let mut taken = self.seats.taken();
-        if let Some(count) = taken.get_mut(&self.slot) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                taken.remove(&self.slot);
-            }
-        }
-    }
 }
 
 /// Serves connections of agents as their doors hand them over. What they say goes to `ears`, what they ask of models to
@@ -99,6 +50,7 @@ pub async fn serve_agents(
         .method_not_allowed_fallback(super::agentbot::method_not_allowed)
         .with_state(state)
         .nest("/v1", openai::gateway::router(models));
+    // A connection that becomes a WebSocket keeps its seat.
     let seats = Seats::default();
     loop {
         let next = tokio::select! {
@@ -120,7 +72,7 @@ pub async fn serve_agents(
 async fn upgrade(
     State(state): State<AgentState>,
     Extension(slot): Extension<SlotId>,
-    Extension(seat): Extension<Seat>,
+    Extension(seat): Extension<Seat<SlotId>>,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let AgentState { context, ears, tasks, stop } = state;
@@ -135,7 +87,8 @@ async fn upgrade(
 }
 
 async fn talk(context: Arc<Context>, ears: Arc<dyn Ears>, slot: SlotId, socket: WebSocket) {
-    let (nonce, introduction) = context.introduction(&slot).await;
+    // An agent that cannot be known now comes back: its connection ends without a word.
+    let Ok((nonce, introduction)) = context.introduction(&slot).await else { return };
     link::run(&context.links, &*ears, &slot, &nonce, &introduction, frames(socket)).await;
 }
 
@@ -156,28 +109,4 @@ fn frames(socket: WebSocket) -> impl Stream<Item = Inbound> + Sink<Outbound, Err
                 Outbound::Close(code, reason) => Message::Close(Some(CloseFrame { code, reason: reason.into() })),
             }))
         })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_has_so_many_seats_and_each_is_given_back_with_its_last_clone() {
-        let (seats, slot, other) = (Seats::default(), SlotId::mint(), SlotId::mint());
-        let first = seats.take(&slot, 2).unwrap();
-        let second = seats.take(&slot, 2).unwrap();
-        assert!(seats.take(&slot, 2).is_none());
-        assert!(seats.take(&other, 2).is_some(), "another slot has its own");
-
-        let upgraded = first.clone();
-        drop(first);
-        assert!(seats.take(&slot, 2).is_none(), "a WebSocket keeps its connection's seat");
-        drop(upgraded);
-        let third = seats.take(&slot, 2);
-        assert!(third.is_some());
-
-        drop((second, third));
-        assert!(seats.taken().is_empty());
-    }
 }

@@ -3,7 +3,7 @@
 
 mod door;
 mod ears;
-mod quiet;
+mod pace;
 mod session;
 
 use std::collections::HashMap;
@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::quiet::Quiet;
 pub use door::{Accepted, DoorSpec, Doors};
 pub use ears::{Ears, Speaker};
 pub use session::{
@@ -24,6 +23,7 @@ pub use session::{
     unknown,
 };
 
+use crate::ration::Quiet;
 use crate::task::Marks;
 
 /// Frames that wait for a slow agent; past it the agent is closed.

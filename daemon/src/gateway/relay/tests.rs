@@ -1,7 +1,7 @@
 use agentbot_wire::TenantId;
 
 use super::*;
-use crate::gateway::call::{Asker, Seats};
+use crate::gateway::call::{Asker, Desk};
 use crate::gateway::router::Target;
 use crate::store::{Store, StoreOptions};
 
@@ -19,7 +19,7 @@ fn a_store() -> (tempfile::TempDir, Store) {
 fn a_call(store: &Store) -> Call {
     let asker = Asker { tenant: TenantId::local(), who: "ins_x".to_owned(), model: String::new() };
     let target = Target { provider: "p".to_owned(), model: "m".to_owned(), server: None };
-    Call::begin(store.clone(), asker, &target, Seats::default().take("ins_x", 1).unwrap())
+    Desk::new(store.clone()).begin(asker, &target, 1).unwrap()
 }
 
 fn bounds() -> Bounds {
@@ -60,7 +60,7 @@ async fn relayed_in(
     key: Option<&str>,
 ) -> (String, Option<Error>) {
     let key = key.map(|key| Secret::new(key.to_owned()));
-    let mut pieces = relay(Source::new("p", bounds(), source), key, a_call(store));
+    let mut pieces = relay(Source::new("p", bounds(), source), key, a_call(store), &TaskTracker::new());
     let (mut out, mut end) = (Vec::new(), None);
     while let Some(piece) = pieces.next().await {
         assert!(end.is_none(), "nothing comes after an error");
@@ -177,7 +177,86 @@ async fn an_error_in_a_stream_shows_no_part_of_a_key_and_stays_json() {
 async fn bytes_that_are_no_text_pass_as_they_are() {
     let (_dir, store) = a_store();
     let pieces = stream::iter([Ok(Bytes::from_static(b"data: \xff\xfe\n\n")), Ok(Bytes::from(DONE))]);
-    let out: Vec<_> =
-        relay(Source::new("p", bounds(), pieces), None, a_call(&store)).map(|piece| piece.unwrap()).collect().await;
+    let out: Vec<_> = relay(Source::new("p", bounds(), pieces), None, a_call(&store), &TaskTracker::new())
+        .map(|piece| piece.unwrap())
+        .collect()
+        .await;
     assert_eq!(out.concat(), [b"data: \xff\xfe\n\n".as_slice(), DONE.as_bytes()].concat());
+}
+
+/// A source that notes when it is dropped.
+fn watched(
+    source: impl Stream<Item = std::result::Result<Bytes, Cut>> + Send + 'static,
+) -> (impl Stream<Item = std::result::Result<Bytes, Cut>> + Send + 'static, std::sync::Weak<()>) {
+    let guard = std::sync::Arc::new(());
+    let dropped = std::sync::Arc::downgrade(&guard);
+    let source = source.map(move |piece| {
+        let _ = &guard;
+        piece
+    });
+    (source, dropped)
+}
+
+fn endless(apart: Duration) -> impl Stream<Item = std::result::Result<Bytes, Cut>> + Send + 'static {
+    stream::unfold((), move |()| async move {
+        tokio::time::sleep(apart).await;
+        Some((Ok(Bytes::from_static(b":\n")), ()))
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_reads_is_given_up_with_its_connection() {
+    let (_dir, store) = a_store();
+    let (source, open) = watched(endless(SECOND / 10));
+    let mut pieces = relay(Source::new("p", bounds(), source), None, a_call(&store), &TaskTracker::new());
+    tokio::time::sleep(2 * SECOND).await;
+    assert!(open.upgrade().is_some(), "it is kept for a while");
+    tokio::time::sleep(SECOND).await;
+    assert!(open.upgrade().is_none());
+    assert!(pieces.next().await.unwrap().is_ok(), "what was read before is there");
+    let error = pieces.next().await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::TimedOut);
+    assert!(error.to_api().hint.is_some());
+    assert!(pieces.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_read_slowly_has_an_end_too() {
+    let (_dir, store) = a_store();
+    let (source, open) = watched(endless(SECOND / 10));
+    let mut limits = bounds();
+    limits.bytes = usize::MAX;
+    let begun = Instant::now();
+    let mut pieces = relay(Source::new("p", limits, source), None, a_call(&store), &TaskTracker::new());
+    while open.upgrade().is_some() {
+        assert!(pieces.next().await.unwrap().is_ok());
+        tokio::time::sleep(3 * SECOND / 2).await;
+    }
+    assert!(begun.elapsed() >= 60 * SECOND && begun.elapsed() < 62 * SECOND, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_given_up_at_once_when_whoever_asked_has_gone() {
+    let (_dir, store) = a_store();
+    let (source, open) = watched(sent(&[FIRST], Duration::ZERO, false));
+    let mut pieces = relay(Source::new("p", bounds(), source), None, a_call(&store), &TaskTracker::new());
+    assert!(pieces.next().await.unwrap().is_ok());
+    drop(pieces);
+    tokio::task::yield_now().await;
+    assert!(open.upgrade().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_are_not_held_back_until_the_server_hangs_up() {
+    let (_dir, store) = a_store();
+    let (source, open) = watched(sent(&[&[FIRST, LAST, DONE].concat()], Duration::ZERO, false));
+    let begun = Instant::now();
+    let mut pieces = relay(Source::new("p", bounds(), source), None, a_call(&store), &TaskTracker::new());
+    let all = pieces.next().await.unwrap().unwrap();
+    assert_eq!(all, [FIRST, LAST, DONE].concat());
+    assert!(pieces.next().await.is_none());
+    assert!(begun.elapsed() < GOODBYE, "{:?}", begun.elapsed());
+    assert!(open.upgrade().is_some(), "the server may still end in order");
+    tokio::time::sleep(2 * GOODBYE).await;
+    assert!(open.upgrade().is_none());
 }

@@ -12,11 +12,22 @@ use crate::http::status;
 
 /// A refusal on its way out.
 #[derive(Debug)]
-pub struct OpenAiError(Error);
+pub struct OpenAiError {
+    error: Error,
+    told: bool,
+}
+
+impl OpenAiError {
+    /// One that the log has had its line of, or had left out, from somebody who knows who provoked it.
+    #[must_use]
+    pub fn told(error: Error) -> Self {
+        Self { error, told: true }
+    }
+}
 
 impl From<Error> for OpenAiError {
     fn from(error: Error) -> Self {
-        Self(error)
+        Self { error, told: false }
     }
 }
 
@@ -44,10 +55,10 @@ pub fn body(error: &ApiError) -> Value {
 
 impl IntoResponse for OpenAiError {
     fn into_response(self) -> Response {
-        let error = self.0.to_api();
+        let error = self.error.to_api();
         let code = status::of(error.code);
-        if code.is_server_error() {
-            tracing::warn!(error = %self.0, "a call in OpenAI's shape failed");
+        if code.is_server_error() && !self.told {
+            tracing::warn!(error = %self.error, "a call in OpenAI's shape failed");
         }
         let mut response = (code, Json(body(&error))).into_response();
         if matches!(code, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {

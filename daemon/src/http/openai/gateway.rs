@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 use super::envelope::{self, OpenAiError};
 use crate::error::Error;
 use crate::gateway::{Answer, Asker, Gateway, Pieces};
-use crate::http::body;
+use crate::http::{body, status};
 use crate::identity::Actor;
 use crate::instance::Context;
 
@@ -34,6 +34,7 @@ pub struct Models {
 /// An agent that showed its nonce.
 #[derive(Clone)]
 struct Admitted {
+    slot: SlotId,
     actor: Actor,
     who: String,
     model: String,
@@ -57,7 +58,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, OpenAiError> {
-    let (nonce, introduction) = models.context.introduction(&slot).await;
+    let (nonce, introduction) = models.context.introduction(&slot).await?;
     let shown = bearer(request.headers()).unwrap_or_default();
     if !bool::from(shown.as_bytes().ct_eq(nonce.expose().as_bytes())) {
         return Err(Error::new(Code::Unauthenticated, "this is not the nonce of this agent")
@@ -69,7 +70,12 @@ async fn admit(
     };
     let who = instance.to_string();
     let model = introduction.model.unwrap_or_default();
-    request.extensions_mut().insert(Admitted { actor: Actor::Agent { slot, instance }, who, model });
+    request.extensions_mut().insert(Admitted {
+        slot: slot.clone(),
+        actor: Actor::Agent { slot, instance },
+        who,
+        model,
+    });
     Ok(next.run(request).await)
 }
 
@@ -84,24 +90,37 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// `POST /v1/chat/completions`.
 async fn complete(
     State(models): State<Models>,
-    Extension(Admitted { actor, who, model }): Extension<Admitted>,
+    Extension(Admitted { slot, actor, who, model }): Extension<Admitted>,
     body: Body,
 ) -> Result<Response, OpenAiError> {
-    let body = body::read(body, &models.bounds).await?;
     let asker = Asker { tenant: actor.tenant(), who, model };
-    Ok(match models.gateway.complete(asker, &body).await? {
+    let answer = async { models.gateway.complete(asker, &body::read(body, &models.bounds).await?).await }.await;
+    let answer = answer.map_err(|error| {
+        if status::of(error.code()).is_server_error() {
+            tell(&models, &slot, &error, "failed");
+        }
+        OpenAiError::told(error)
+    })?;
+    Ok(match answer {
         Answer::Json(json) => {
             ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
         }
-        Answer::Events(pieces) => events(pieces),
+        Answer::Events(pieces) => events(pieces, move |error| tell(&models, &slot, error, "broke off")),
     })
 }
 
+/// Tells the log of a call that went wrong. An agent can have as many of them as it likes.
+fn tell(models: &Models, slot: &SlotId, error: &Error, how: &'static str) {
+    if let Some(left_out) = models.context.links.may_log(slot, how) {
+        tracing::warn!(slot.id = %slot, %error, left_out, "a call of a model {how}");
+    }
+}
+
 /// Events as they come. What fails after the first of them is the last.
-fn events(pieces: Pieces) -> Response {
-    let events = pieces.map(|piece| {
+fn events(pieces: Pieces, broke: impl Fn(&Error) + Send + 'static) -> Response {
+    let events = pieces.map(move |piece| {
         Ok::<_, std::convert::Infallible>(piece.unwrap_or_else(|error| {
-            tracing::warn!(%error, "an answer of a model broke off");
+            broke(&error);
             // An empty line first: it ends the event that broke off.
             Bytes::from(format!("\ndata: {}\n\n", envelope::body(&error.to_api())))
         }))
