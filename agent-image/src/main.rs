@@ -1,7 +1,8 @@
 //! `agentbot-agent`: PID 1 of an agent's container, and the tools for looking inside an image that has no userland.
 //!
 //! Without arguments it is the agent: it connects to the daemon's socket, says hello, beats, answers messages with
-//! the help of a model, and ends on SIGTERM. With the name of a tool, as first argument or as the name it was started under, it is that tool.
+//! the help of a model, and ends on SIGTERM. With the name of a tool, as first argument or as the name it was started
+//! under, it is that tool.
 
 #![forbid(unsafe_code)]
 

@@ -88,7 +88,25 @@ async fn a_stream_that_ends_without_saying_so_is_no_answer() {
         call.end().await;
     })
     .await;
-    assert!(message.contains("in the middle"), "{message}");
+    // Neither the daemon nor the connection to it is at fault.
+    assert!(message.ends_with("failed: its answer broke off before its end"), "{message}");
+}
+
+#[tokio::test]
+async fn a_daemon_that_ends_a_stream_politely_as_it_goes_is_asked_again() {
+    let mut stage = Stage::set(json!({})).await;
+    stage.begin(1, "hi").await;
+    let mut call = stage.door.call().await;
+    call.begin().await;
+    call.text("half an ans").await;
+    call.end().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    stage.link.stream.close(None).await.unwrap();
+    stage.relink().await;
+    let call = stage.door.call().await;
+    stage.run(1, "hi").await;
+    call.say("a whole answer").await;
+    assert_eq!(stage.done().await, "a whole answer");
 }
 
 #[tokio::test]
@@ -148,20 +166,6 @@ async fn a_stream_that_says_nothing_for_ever_is_cut_by_its_length() {
     })
     .await;
     assert!(message.contains("longer"), "{message}");
-}
-
-#[tokio::test]
-async fn a_silent_model_is_given_up_before_its_first_byte_and_in_the_middle() {
-    let config = json!({"first_byte_s": 0.2, "idle_s": 0.3});
-    let (message, _) = failing(config.clone(), async |mut call| assert!(call.is_dropped().await)).await;
-    assert!(message.contains("nothing came for 0.2 s"), "{message}");
-    let (message, _) = failing(config, async |mut call| {
-        call.begin().await;
-        call.text("ha").await;
-        assert!(call.is_dropped().await);
-    })
-    .await;
-    assert!(message.contains("nothing came for 0.3 s"), "{message}");
 }
 
 #[tokio::test]
@@ -326,11 +330,17 @@ async fn each_process_has_its_own_word_and_keeps_it_over_links() {
 
 #[tokio::test]
 async fn a_model_that_hangs_does_not_hold_beats_or_other_turns_up() {
-    let mut stage = Stage::set(json!({})).await;
+    let mut stage = Stage::beating(json!({}), 100).await;
     stage.begin(1, "hang").await;
     let _hanging = stage.door.call().await;
     stage.begin(2, "go").await;
     stage.door.call().await.say("gone").await;
     assert_eq!(stage.done().await, "gone");
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let mut last = stage.beat().await;
+    for _ in 0..3 {
+        let next = stage.beat().await;
+        // As far apart as was asked for; a busy machine may be late, and never early.
+        assert!((90..1_000).contains(&(next - last)), "{last} {next}");
+        last = next;
+    }
 }

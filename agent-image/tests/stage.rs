@@ -21,6 +21,8 @@ use crate::daemon::{Agent, Link, PATIENCE, Slot};
 pub struct Call {
     pub head: String,
     pub body: Value,
+    /// The length of the body in bytes.
+    pub length: usize,
     stream: UnixStream,
 }
 
@@ -42,7 +44,7 @@ impl Call {
         while body.len() < length {
             stream.read_buf(&mut body).await.ok()?;
         }
-        Some(Self { head, body: serde_json::from_slice(&body).unwrap(), stream })
+        Some(Self { head, body: serde_json::from_slice(&body).unwrap(), length, stream })
     }
 
     /// The contents of the messages that were asked with, by role.
@@ -191,6 +193,7 @@ pub struct Stage {
     pub slot: Slot,
     pub workspace: TempDir,
     pub config: Value,
+    pub beat_ms: u64,
     pub door: Door,
     pub agent: Agent,
     pub link: Link,
@@ -208,16 +211,21 @@ pub fn message(seq: u64, sender: &str, content: &str, turn: &str) -> Value {
 
 impl Stage {
     pub async fn set(config: Value) -> Self {
+        Self::beating(config, 60_000).await
+    }
+
+    /// One whose agent beats so often.
+    pub async fn beating(config: Value, beat_ms: u64) -> Self {
         let (slot, workspace) = (Slot::new(), tempfile::tempdir().unwrap());
         let mut door = Door::open(slot.listen());
         let agent = Agent::watch(command(&slot, workspace.path()).spawn().unwrap());
-        let link = welcomed(&mut door, &config).await;
-        Self { slot, workspace, config, door, agent, link }
+        let link = welcomed(&mut door, &config, beat_ms).await;
+        Self { slot, workspace, config, beat_ms, door, agent, link }
     }
 
     /// Takes the agent's next connection as the link.
     pub async fn relink(&mut self) {
-        self.link = welcomed(&mut self.door, &self.config).await;
+        self.link = welcomed(&mut self.door, &self.config, self.beat_ms).await;
     }
 
     /// Kills the agent and starts another process in the same workspace.
@@ -320,6 +328,17 @@ impl Stage {
         text.to_owned()
     }
 
+    /// The uptime that the next beat tells; what else comes is passed over.
+    pub async fn beat(&mut self) -> u64 {
+        loop {
+            if let Frame::Event { event, payload, .. } = self.link.frame().await
+                && event == "agent.beat"
+            {
+                return payload["uptime_ms"].as_u64().unwrap();
+            }
+        }
+    }
+
     /// Nothing but beats comes for a while.
     pub async fn is_silent(&mut self) -> bool {
         timeout(Duration::from_millis(150), self.next()).await.is_err()
@@ -332,10 +351,10 @@ pub fn command(slot: &Slot, workspace: &Path) -> Command {
     command
 }
 
-async fn welcomed(door: &mut Door, config: &Value) -> Link {
+async fn welcomed(door: &mut Door, config: &Value, beat_ms: u64) -> Link {
     let mut link = door.link().await;
     let (id, _) = link.hello().await;
-    let policy = AgentPolicy { max_frame: MAX_FRAME, beat_ms: 60_000 };
+    let policy = AgentPolicy { max_frame: MAX_FRAME, beat_ms };
     let (name, model) = (Some("scout".parse().unwrap()), Some("builtin/basic".to_owned()));
     let welcome = Welcome { protocol: 1, instance: None, name, model, config: config.clone(), policy };
     link.send(&Frame::answer(&id, serde_json::to_value(welcome).unwrap())).await;

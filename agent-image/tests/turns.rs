@@ -204,9 +204,40 @@ async fn a_model_that_only_uses_tools_is_stopped_after_its_rounds() {
     assert_eq!(fault["code"], "model_failed");
     assert!(
         fault["message"].as_str().unwrap().contains("3 rounds")
-            && fault["hint"].as_str().unwrap().contains("max_turns")
+            && fault["hint"]
+                == "`agentbotctl provision NAME --config '{\"max_turns\":6}'` makes an agent that may use more rounds"
     );
     assert!(stage.door.nobody_calls());
+}
+
+#[tokio::test]
+async fn each_round_stays_within_the_window_whatever_the_tools_say() {
+    // 5000 tokens are 20000 bytes.
+    let mut stage = Stage::set(json!({"context_tokens": 5000})).await;
+    fs::write(stage.workspace.path().join("long"), "\"é\"\n".repeat(10_000)).unwrap();
+    stage.run_in(1, message(100, "user", "read and write", &turn(1))).await;
+    stage.history(json!([message(7, "user", &"h".repeat(3000), &turn(7))])).await;
+    let call = stage.door.call().await;
+    assert_eq!(call.messages().len(), 3, "the history is told while there is room");
+    call.use_tools(&[("files", json!({"action": "read", "path": "long"}))]).await;
+    let call = stage.door.call().await;
+    assert!((19_000..=20_000).contains(&call.length), "{}", call.length);
+    let messages = call.messages();
+    let roles: Vec<&str> = messages.iter().map(|(role, _)| role.as_str()).collect();
+    assert_eq!(roles, ["system", "user", "assistant", "tool"]);
+    assert!(messages[1].1 == "read and write" && messages[3].1.ends_with("[cut]"));
+    // A call that is longer than all of the window.
+    let content = "c".repeat(50_000);
+    call.use_tools(&[("files", json!({"action": "write", "path": "copy", "content": content}))]).await;
+    let call = stage.door.call().await;
+    assert!(call.length <= 20_000, "{}", call.length);
+    assert_eq!(call.messages().last().unwrap().1, "50000 bytes written");
+    let arguments = call.body["messages"][4]["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
+    let arguments: Value = serde_json::from_str(arguments).unwrap();
+    assert!(arguments["path"] == "copy" && arguments["content"].as_str().unwrap().ends_with("[cut]"));
+    call.say("both done").await;
+    assert_eq!(stage.done().await, "both done");
+    assert_eq!(fs::read_to_string(stage.workspace.path().join("copy")).unwrap(), content);
 }
 
 #[tokio::test]

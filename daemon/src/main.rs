@@ -9,7 +9,7 @@ use agentbotd::app::{App, Paths};
 use agentbotd::config::{self, Loaded, LogFormat};
 use agentbotd::error::Error;
 use clap::{Parser, Subcommand};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -112,6 +112,7 @@ fn run(cli: Cli, loaded: Loaded) -> ExitCode {
         return ExitCode::FAILURE;
     }
     log_to_stderr(&loaded);
+    take_descriptors();
     #[cfg(feature = "fault")]
     let _faults = fail::FailScenario::setup();
     let paths = Paths {
@@ -145,6 +146,16 @@ fn run(cli: Cli, loaded: Loaded) -> ExitCode {
 fn keep_memory_private() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     nix::sys::prctl::set_dumpable(false)
+}
+
+/// Takes as many descriptors as the system lets it have: every socket needs one, and what a shell grants by itself is
+/// soon used up. Without it the daemon serves fewer connections at once.
+fn take_descriptors() {
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files stays as it was");
+    }
 }
 
 fn fail(error: &Error) -> ExitCode {

@@ -7,10 +7,13 @@ use super::daemon::Daemon;
 /// Characters of a secret that give it away already.
 const TELLING: usize = 12;
 
+/// A form of a secret, and its bytes.
+type Needle = (String, Vec<u8>);
+
 /// Secrets, and everything that was said or written where somebody may read it.
 #[derive(Debug, Default)]
 pub struct Canaries {
-    secrets: Vec<(String, Vec<(String, Vec<u8>)>)>,
+    secrets: Vec<(String, Vec<Needle>)>,
     seen: Vec<(String, Vec<u8>)>,
 }
 

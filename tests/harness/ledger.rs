@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agentbot_wire::{ChatDelta, ConversationId, Message, MessageId, TurnId};
+use agentbot_wire::{ChatDelta, ConversationId, Message, MessageId, Sender, TurnId};
 
 /// Everything that was shown to one client, over all its connections, and every rule that was broken in showing it.
 #[derive(Clone, Debug, Default)]
@@ -11,6 +11,7 @@ pub struct Ledger {
     ids: BTreeSet<MessageId>,
     pieces: BTreeMap<TurnId, Pieces>,
     deltas: u64,
+    connection: u32,
     broken: Vec<String>,
 }
 
@@ -25,6 +26,8 @@ struct Pieces {
     /// The index that must come next; `None` after a new connection, when only a beginning or a snapshot may come.
     next: Option<u64>,
     text: String,
+    /// Connection and index of each piece, with a star for a snapshot: for whoever reads of a broken rule.
+    trace: Vec<String>,
 }
 
 impl Ledger {
@@ -38,6 +41,7 @@ impl Ledger {
 
     /// The connection is another one: pieces that were missed come again as a snapshot.
     pub fn reconnected(&mut self) {
+        self.connection += 1;
         for pieces in self.pieces.values_mut() {
             pieces.next = None;
         }
@@ -64,13 +68,16 @@ impl Ledger {
         self.deltas += 1;
         let pieces = self.pieces.entry(delta.turn.clone()).or_default();
         let expected = pieces.next.unwrap_or(0);
+        let star = if delta.snapshot { "*" } else { "" };
+        pieces.trace.push(format!("{}:{}{star}", self.connection, delta.index));
         if delta.snapshot {
             if delta.index < expected {
                 self.broken.push(format!("snapshot {} of {} after {expected}", delta.index, delta.turn));
             }
             pieces.text.clear();
         } else if delta.index != expected {
-            self.broken.push(format!("piece {} of {}, wanted {expected}", delta.index, delta.turn));
+            let (index, turn, trace) = (delta.index, &delta.turn, pieces.trace.join(" "));
+            self.broken.push(format!("piece {index} of {turn}, wanted {expected}: {trace}"));
         }
         pieces.text.push_str(&delta.text);
         pieces.next = Some(delta.index + 1);
@@ -86,6 +93,14 @@ impl Ledger {
     #[must_use]
     pub fn messages(&self, conversation: &ConversationId) -> Vec<Message> {
         self.conversations.get(conversation).map(|seen| seen.messages.clone()).unwrap_or_default()
+    }
+
+    /// How many turns of a conversation have ended.
+    #[must_use]
+    pub fn ended(&self, conversation: &ConversationId) -> usize {
+        let Some(seen) = self.conversations.get(conversation) else { return 0 };
+        let ends = seen.messages.iter().filter(|message| message.sender != Sender::User);
+        ends.filter_map(|message| message.turn.as_ref()).collect::<BTreeSet<_>>().len()
     }
 
     /// The messages of all conversations.

@@ -231,3 +231,22 @@ async fn an_agent_that_only_lost_its_connection_goes_on() {
     }
     scene.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_ends_does_not_wait_for_an_agent_to_take_a_turn() {
+    let mut scene = Scene::new().await;
+    let (sent, run) = scene.bring_to(Point::BeforeAck).await;
+
+    let exited = scene.daemon.sigterm().await;
+
+    assert!(exited.status.success() && exited.after < Duration::from_secs(5), "{exited:?}");
+    scene.daemon.restart().await;
+    scene.agent.take().expect("an agent").cut().await;
+    scene.agent = Some(scene.daemon.rejoin("helper", SAME).await);
+    scene.client = Some(scene.daemon.chat().await);
+    scene.client().follow_one(&sent.conversation, Some(0)).await;
+    assert_eq!(scene.agent().take().await.turn, run.turn, "it is asked again");
+    scene.agent().done(&run.turn, "the answer").await;
+    assert_eq!(scene.client().done(&run.turn).await.status, TurnStatus::Done);
+    scene.finish().await;
+}

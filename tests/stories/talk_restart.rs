@@ -13,6 +13,7 @@ const AGENTS: [&str; 2] = ["one", "two"];
 const TALKERS: usize = 3;
 const UP: Duration = Duration::from_millis(1500);
 const SOON: Duration = Duration::from_secs(60);
+const A_WHILE: Duration = Duration::from_millis(200);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Sends one message until it is acknowledged, over as many connections as it takes.
@@ -48,6 +49,9 @@ async fn insist(client: &mut Option<ChatClient>, socket: &Path, agent: &str, sen
     }
 }
 
+/// Questions of one talker that wait for an answer.
+const OPEN: usize = 8;
+
 /// Talks until told to stop; gives what was acknowledged and what was seen.
 async fn talker(socket: PathBuf, number: usize, stop: &AtomicBool) -> (Vec<(ChatSent, String)>, Ledger) {
     let agent = AGENTS[number % AGENTS.len()];
@@ -63,8 +67,18 @@ async fn talker(socket: PathBuf, number: usize, stop: &AtomicBool) -> (Vec<(Chat
             ..ChatSend::default()
         };
         let sent = insist(&mut client, &socket, agent, &send).await;
+        let conversation = sent.conversation.clone();
         acknowledged.push((sent, text));
         count += 1;
+        // More than so many questions at once nobody asks.
+        while !stop.load(Ordering::Relaxed)
+            && let Some(open) = client.as_mut()
+            && count > open.ledger.ended(&conversation) + OPEN
+        {
+            if matches!(open.next(A_WHILE).await, Err(ended) if ended != Ended::Silent) {
+                break;
+            }
+        }
         tokio::time::sleep(PAUSE).await;
     }
     (acknowledged, client.map(ChatClient::cut).unwrap_or_default())
@@ -126,8 +140,13 @@ async fn restarts_under_load(restarts: u32) {
             let turn = message.turn.clone().expect("an answer names its turn");
             assert!(turns.insert((turn, message.sender.to_string())), "answered twice: {message:?}");
             answers += u32::from(message.sender == Sender::Agent);
+            if message.sender == Sender::System {
+                figure(format!("{agent} gave no answer to {:?}: {}", message.turn, message.content));
+            }
         }
         client.ledger.check();
+        let unanswered = stored.iter().filter(|message| message.sender == Sender::System).count();
+        assert_eq!(unanswered, 0, "an agent that goes on answers everything");
         messages += acknowledged.len();
         seen += client.ledger.all_messages().len();
     }

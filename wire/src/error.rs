@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::words::words;
 
@@ -71,12 +71,20 @@ words! {
 /// An error as it crosses a border.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// Its kind.
+    /// Its kind; a word that this version does not know reads as `internal`.
+    #[serde(deserialize_with = "known")]
     pub code: Code,
     /// One sentence: what happened.
+    #[serde(default)]
     pub message: String,
     /// What to do about it.
+    #[serde(default)]
     pub hint: Option<String>,
+}
+
+fn known<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Code, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    Ok(Code::from_word(&word).unwrap_or(Code::Internal))
 }
 
 impl fmt::Display for ApiError {
@@ -86,3 +94,16 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_error_of_a_stranger_is_read_all_the_same() {
+        let error: ApiError = serde_json::from_str(r#"{"code":"overloaded","message":"later"}"#).unwrap();
+        assert_eq!((error.code, error.message.as_str(), error.hint), (Code::Internal, "later", None));
+        assert!(serde_json::from_str::<ApiError>(r#"{"code":7}"#).is_err());
+    }
+}

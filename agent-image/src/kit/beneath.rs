@@ -1,13 +1,13 @@
 //! Paths that stay beneath the workspace: each component is opened by itself and no symbolic link is followed, so that
 //! nothing which changes meanwhile can lead out.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
+use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 /// The longest path in bytes, and the most components.
@@ -17,6 +17,9 @@ const MAX_DEPTH: usize = 32;
 const MAX_NAME: usize = 255;
 /// Names that begin so belong to the agent.
 pub const HIDDEN: &str = ".agentbot";
+const HIDDEN_DIRECTORY: &CStr = c".agentbot";
+/// How a directory is opened.
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
 /// Why a path is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,23 +105,32 @@ impl Inside {
     /// # Errors
     /// When a directory is none, is a link, or cannot be opened or made.
     pub fn parent(&self, workspace: &Path, make: bool) -> Result<(OwnedFd, Option<&CString>), Refused> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         // The workspace itself is where the engine mounted it.
-        let mut directory = nix::fcntl::open(workspace, flags, Mode::empty())?;
+        let mut directory = open(workspace, DIRECTORY, Mode::empty())?;
         let Some((name, above)) = self.0.split_last() else { return Ok((directory, None)) };
         for part in above {
-            let open = |from: &OwnedFd| openat(from, part.as_c_str(), flags | OFlag::O_NOFOLLOW, Mode::empty());
-            directory = match open(&directory) {
-                Err(Errno::ENOENT) if make => {
-                    match mkdirat(&directory, part.as_c_str(), Mode::from_bits_truncate(0o755)) {
-                        Err(errno) if errno != Errno::EEXIST => return Err(errno.into()),
-                        _ => open(&directory)?,
-                    }
-                }
-                opened => opened?,
-            };
+            directory = below(&directory, part, make)?;
         }
         Ok((directory, Some(name)))
+    }
+}
+
+/// The agent's own directory in the workspace. It is made where it is missing.
+///
+/// # Errors
+/// When it is something else, or cannot be opened or made.
+pub fn hidden(workspace: &Path) -> Result<OwnedFd, Refused> {
+    below(&open(workspace, DIRECTORY, Mode::empty())?, HIDDEN_DIRECTORY, true)
+}
+
+fn below(directory: &OwnedFd, name: &CStr, make: bool) -> Result<OwnedFd, Refused> {
+    let open = || openat(directory, name, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
+    match open() {
+        Err(Errno::ENOENT) if make => match mkdirat(directory, name, Mode::from_bits_truncate(0o755)) {
+            Err(errno) if errno != Errno::EEXIST => Err(errno.into()),
+            _ => Ok(open()?),
+        },
+        opened => Ok(opened?),
     }
 }
 
@@ -170,8 +182,8 @@ mod tests {
         assert!(parts(&"a".repeat(MAX_NAME + 1)).is_err());
         assert!(parts(&"a/".repeat(MAX_DEPTH)).is_ok());
         assert!(parts(&"a/".repeat(MAX_DEPTH + 1)).is_err());
-        assert!(parts(&format!("{}a", "/".repeat(0) + &"./".repeat((MAX_PATH - 1) / 2))).is_ok());
-        assert!(parts(&"./".repeat(MAX_PATH / 2 + 1)).is_err());
+        assert_eq!(parts(&format!("a{}", "/".repeat(MAX_PATH - 1))).unwrap(), ["a"]);
+        assert!(parts(&format!("a{}", "/".repeat(MAX_PATH))).is_err());
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::beneath::{HIDDEN, Inside, Refused};
+use super::beneath::{self, HIDDEN, Inside, Refused};
 use super::{Used, short};
 
 /// The tool's name.
@@ -175,7 +175,6 @@ fn read(workspace: &Path, inside: &Inside) -> Result<Used, Refused> {
 
 /// Writes a new file and puts it in the place of the old one: whoever dies in between leaves the old one whole.
 fn write(workspace: &Path, inside: &Inside, content: &str) -> Result<Used, Refused> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let (parent, name) = inside.parent(workspace, true)?;
     let name = name.ok_or(NO_FILE)?.as_c_str();
     match fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).map(|about| SFlag::from_bits_truncate(about.st_mode)) {
@@ -185,21 +184,33 @@ fn write(workspace: &Path, inside: &Inside, content: &str) -> Result<Used, Refus
         Ok(_) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno.into()),
     }
-    let unborn = format!("{HIDDEN}-new-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let written = File::from(openat(
-        &parent,
-        unborn.as_str(),
-        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-        Mode::from_bits_truncate(0o644),
-    )?)
-    .write_all(content.as_bytes())
-    .map_err(Refused::from)
-    .and_then(|()| Ok(renameat(&parent, unborn.as_str(), &parent, name)?));
-    if let Err(refused) = written {
-        let _ = unlinkat(&parent, unborn.as_str(), UnlinkatFlags::NoRemoveDir);
-        return Err(refused);
-    }
+    let unborn = Unborn::make(workspace, content)?;
+    renameat(&unborn.place, unborn.name.as_str(), &parent, name).inspect_err(|_| unborn.remove())?;
     Ok(done(content.len()))
+}
+
+/// A written file that has no place yet. It lies in the agent's own directory, on the same file system: a process that
+/// is killed here leaves nothing where the model looks, and the next one writes over it.
+struct Unborn {
+    place: OwnedFd,
+    name: String,
+}
+
+impl Unborn {
+    fn make(workspace: &Path, content: &str) -> Result<Self, Refused> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let name = format!("new-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let unborn = Self { place: beneath::hidden(workspace)?, name };
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&unborn.place, unborn.name.as_str(), flags, Mode::from_bits_truncate(0o644))?;
+        File::from(file).write_all(content.as_bytes()).inspect_err(|_| unborn.remove())?;
+        Ok(unborn)
+    }
+
+    fn remove(&self) {
+        // What stays is written over.
+        let _ = unlinkat(&self.place, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+    }
 }
 
 fn append(workspace: &Path, inside: &Inside, content: &str) -> Result<Used, Refused> {

@@ -177,6 +177,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_longest_value_is_sent_and_one_byte_more_is_not() {
+        let (desk, _jobs) = Desk::new();
+        // Its quotes count.
+        let put = |length: usize| json!({"action": "put", "key": "a", "value": "a".repeat(length - 2)});
+        tokio::select! {
+            used = work(&desk, put(MAX_MEMORY_VALUE)) => panic!("not sent: {used:?}"),
+            () = desk.due() => {}
+        }
+        let used = work(&desk, put(MAX_MEMORY_VALUE + 1)).await;
+        assert!(used.content.contains("102401 bytes, 102400 are possible"), "{}", used.content);
+    }
+
+    #[tokio::test]
     async fn wrong_arguments_are_errors_that_the_model_can_act_on() {
         let (desk, _jobs) = Desk::new();
         let long = "a".repeat(MAX_MEMORY_VALUE);

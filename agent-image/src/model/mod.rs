@@ -1,16 +1,19 @@
 //! Calls of the model: one HTTP request each on the daemon's socket, its answer taken as it comes.
 
 mod chunk;
+mod feed;
 mod sse;
 
 pub use chunk::{Call, Calls, Chunk, clean};
+#[cfg(test)]
+pub use chunk::{MAX_ARGUMENTS, MAX_CALLS};
 
-use std::collections::VecDeque;
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
@@ -18,35 +21,29 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use sse::Sse;
+use feed::{Feed, MAX_BODY, Next};
 
 /// The daemon has this long to accept the connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// The most that is read of an answer before it is taken, in bytes.
 const READ_BUFFER: usize = 32 * 1024;
-/// The longest stream of one answer in bytes, all framing included.
-const MAX_STREAM: usize = 16 * 1024 * 1024;
-/// The longest answer that is not streamed, and the longest error, in bytes.
-const MAX_BODY: usize = 1024 * 1024;
-/// What ends a stream of answers.
-const DONE: &[u8] = b"[DONE]";
-
-/// How long a model may be silent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// Until the first byte of its answer.
-    pub first: Duration,
-    /// Between two pieces.
-    pub idle: Duration,
-}
+/// A model may be silent for so long before the first piece of its answer. The gateway gives up earlier, with better
+/// words (`models.first_byte_timeout`); the daemon waits a little longer for a sign of the turn (`chat.turn_idle`).
+const FIRST_LIMIT: Duration = Duration::from_secs(170);
+/// And between two pieces (`models.idle_timeout`).
+const IDLE_LIMIT: Duration = Duration::from_secs(170);
+/// An error has this long to say its reason.
+const REASON_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection to the daemon: the daemon may have been restarted.
     Broken(String),
+    /// The answer ended before its end was said: the model's server, or a daemon that was stopped.
+    Unfinished,
     /// The model, or what stands before it.
     Model {
         /// What went wrong, as the end of a sentence.
@@ -64,34 +61,31 @@ impl Fault {
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(cause) => write!(f, "the connection to the daemon broke: {cause}"),
+            Self::Unfinished => f.write_str("its answer broke off before its end"),
+            Self::Model { cause, .. } => f.write_str(cause),
+        }
+    }
+}
+
 /// An answer that comes. Dropped, it ends the request.
 #[derive(Debug)]
 pub struct Answer {
     body: Incoming,
-    framing: Framing,
-    events: VecDeque<Vec<u8>>,
-    taken: usize,
-    patience: Patience,
-    over: bool,
-    /// Whether the end was said, not only reached.
-    complete: bool,
+    feed: Feed,
+    /// When the first piece is too late; `None` once it is there.
+    first_by: Option<Instant>,
     _connection: JoinSet<()>,
-}
-
-/// How the answer is cut into events.
-#[derive(Debug)]
-enum Framing {
-    /// A stream of events.
-    Stream(Sse),
-    /// One document, of a server that does not stream.
-    Whole(Vec<u8>),
 }
 
 /// Asks for a chat completion.
 ///
 /// # Errors
 /// When the daemon cannot be reached, does not answer in time, or refuses.
-pub async fn ask(socket: &Path, nonce: &str, body: Vec<u8>, patience: Patience) -> Result<Answer, Fault> {
+pub async fn ask(socket: &Path, nonce: &str, body: Vec<u8>) -> Result<Answer, Fault> {
     let mut connection = JoinSet::new();
     let connect = async {
         let stream = UnixStream::connect(socket).await.map_err(|error| broken(&error))?;
@@ -117,39 +111,25 @@ pub async fn ask(socket: &Path, nonce: &str, body: Vec<u8>, patience: Patience) 
         .header(ACCEPT, "text/event-stream")
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| broken(&error))?;
-    let response = timeout(patience.first, sender.send_request(request))
+    let first_by = Instant::now() + FIRST_LIMIT;
+    let response = timeout_at(first_by, sender.send_request(request))
         .await
-        .map_err(|_| silent(patience.first))?
+        .map_err(|_| silent(FIRST_LIMIT))?
         .map_err(|error| broken(&error))?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(refused(response, patience).await);
+    if !response.status().is_success() {
+        return Err(refused(response).await);
     }
     let json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    Ok(Answer {
-        body: response.into_body(),
-        framing: if json { Framing::Whole(Vec::new()) } else { Framing::Stream(Sse::default()) },
-        events: VecDeque::new(),
-        taken: 0,
-        patience,
-        over: false,
-        complete: false,
-        _connection: connection,
-    })
+    let feed = if json { Feed::whole() } else { Feed::stream() };
+    Ok(Answer { body: response.into_body(), feed, first_by: Some(first_by), _connection: connection })
 }
 
 /// Reads why a request was refused.
-async fn refused(response: Response<Incoming>, patience: Patience) -> Fault {
+async fn refused(response: Response<Incoming>) -> Fault {
     let status = response.status();
-    let mut body = response.into_body();
-    let mut text = Vec::new();
-    while let Ok(Some(Ok(frame))) = timeout(patience.idle, body.frame()).await {
-        text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        if text.len() > MAX_BODY {
-            break;
-        }
-    }
+    let text = timeout(REASON_LIMIT, Limited::new(response.into_body(), MAX_BODY).collect()).await;
+    let text = text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default();
     let (said, hint) = match serde_json::from_slice(&text) {
         Ok(error) if chunk::is_shutdown(&error) => return Fault::Broken("the daemon ends".to_owned()),
         Ok(error) => chunk::reason(&error),
@@ -159,7 +139,10 @@ async fn refused(response: Response<Incoming>, patience: Patience) -> Fault {
         let usual = match status.as_u16() {
             401 | 403 => "look at the key of the model's provider",
             404 => "`agentbotctl model list` shows the models there are",
-            413 => "a shorter message or a smaller `context_tokens` may help",
+            413 => {
+                "send a shorter message, or let `agentbotctl provision NAME --config '{\"context_tokens\":12000}'` make \
+                 an agent that asks with less"
+            }
             429 => "wait a moment, then ask again",
             _ => return None,
         };
@@ -173,68 +156,37 @@ impl Answer {
     ///
     /// # Errors
     /// When the stream breaks, falls silent, has no end, or says that the model failed.
-    pub async fn next(&mut self, first: bool) -> Result<Option<Chunk>, Fault> {
+    pub async fn next(&mut self) -> Result<Option<Chunk>, Fault> {
         loop {
-            if let Some(event) = self.events.pop_front() {
-                if event == DONE {
-                    (self.over, self.complete) = (true, true);
-                    self.events.clear();
-                    return Ok(None);
+            match self.feed.next()? {
+                Next::Piece(chunk) => {
+                    self.first_by = None;
+                    return Ok(Some(chunk));
                 }
-                return read(&event).map(Some);
+                Next::Over => return Ok(None),
+                Next::Hungry => self.fetch().await?,
             }
-            if self.over {
-                return Ok(None);
-            }
-            self.fetch(first).await?;
         }
     }
 
-    /// Whether the stream said its end. A server that is stopped in the middle may end it as politely.
+    /// Whether the answer said its end.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.complete
+        self.feed.is_complete()
     }
 
-    async fn fetch(&mut self, first: bool) -> Result<(), Fault> {
-        let limit = if first { self.patience.first } else { self.patience.idle };
-        let frame = timeout(limit, self.body.frame()).await.map_err(|_| silent(limit))?;
-        let Some(frame) = frame else {
-            self.over = true;
-            return match &mut self.framing {
-                Framing::Stream(sse) => sse.finish(&mut self.events).map_err(|_| too_long()),
-                Framing::Whole(body) => {
-                    self.complete = true;
-                    self.events.push_back(std::mem::take(body));
-                    Ok(())
-                }
-            };
+    async fn fetch(&mut self) -> Result<(), Fault> {
+        let frame = match self.first_by {
+            Some(first_by) => timeout_at(first_by, self.body.frame()).await.map_err(|_| silent(FIRST_LIMIT))?,
+            None => timeout(IDLE_LIMIT, self.body.frame()).await.map_err(|_| silent(IDLE_LIMIT))?,
         };
-        let frame = frame.map_err(|error| broken(&error))?;
-        let Some(data) = frame.data_ref() else { return Ok(()) };
-        self.taken += data.len();
-        match &mut self.framing {
-            Framing::Stream(_) if self.taken > MAX_STREAM => Err(too_long()),
-            Framing::Stream(sse) => sse.push(data, &mut self.events).map_err(|_| too_long()),
-            Framing::Whole(_) if self.taken > MAX_BODY => Err(too_long()),
-            Framing::Whole(body) => {
-                body.extend_from_slice(data);
-                Ok(())
-            }
+        match frame {
+            Some(frame) => match frame.map_err(|error| broken(&error))?.data_ref() {
+                Some(data) => self.feed.push(data),
+                None => Ok(()),
+            },
+            None => self.feed.finish(),
         }
-    }
-}
-
-fn read(event: &[u8]) -> Result<Chunk, Fault> {
-    let chunk: Chunk = serde_json::from_slice(event)
-        .map_err(|_| Fault::model("its stream has an event that is not of OpenAI's shape"))?;
-    match &chunk.error {
-        Some(error) if chunk::is_shutdown(error) => Err(Fault::Broken("the daemon ends".to_owned())),
-        Some(error) if !error.is_null() => {
-            let (cause, hint) = chunk::reason(error);
-            Err(Fault::Model { cause, hint })
-        }
-        _ => Ok(chunk),
     }
 }
 
@@ -243,12 +195,8 @@ fn broken(error: &dyn std::fmt::Display) -> Fault {
 }
 
 fn silent(limit: Duration) -> Fault {
-    Fault::Model {
-        cause: format!("nothing came for {} s", limit.as_secs_f64()),
-        hint: Some("the agent's config keys `first_byte_s` and `idle_s` give a slow model more time".to_owned()),
-    }
+    Fault::model(format!("nothing came for {} s", limit.as_secs()))
 }
 
-fn too_long() -> Fault {
-    Fault::model("its stream is longer than any answer")
-}
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub struct Sse {
     data: Option<Vec<u8>>,
     /// The last byte was a CR: an LF now belongs to it.
     after_cr: bool,
+    /// A line has ended: a byte order mark stands before the first one only.
+    begun: bool,
 }
 
 impl Sse {
@@ -66,7 +68,8 @@ impl Sse {
     }
 
     fn end_line(&mut self, events: &mut impl Extend<Vec<u8>>) -> Result<(), TooLong> {
-        let line = self.line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&self.line);
+        let mark: &[u8] = if std::mem::replace(&mut self.begun, true) { b"" } else { "\u{feff}".as_bytes() };
+        let line = self.line.strip_prefix(mark).unwrap_or(&self.line);
         if line.is_empty() {
             events.extend(self.data.take());
         } else if let Some(value) = line.strip_prefix(b"data") {
@@ -135,6 +138,12 @@ mod tests {
         assert_eq!(events(&[b"data: a\n"]), ["a"]);
         assert_eq!(events(&["\u{feff}data: a\r".as_bytes(), b"\n\r\n"]), ["a"]);
         assert!(events(&[b""]).is_empty());
+    }
+
+    #[test]
+    fn a_byte_order_mark_counts_at_the_start_of_the_stream_only() {
+        assert_eq!(events(&["\u{feff}data: a\n\ndata: b\n\u{feff}data: c\n\n".as_bytes()]), ["a", "b"]);
+        assert_eq!(events(&["\n\u{feff}data: a\n\n".as_bytes()]), [""; 0]);
     }
 
     #[test]

@@ -1,26 +1,18 @@
 //! What the daemon says about this agent: its name, its model, its configuration.
 
-use std::time::Duration;
-
 use agentbot_wire::Welcome;
 use serde_json::Value;
 
-use crate::model::Patience;
-
 /// The longest persona in bytes; what is longer is cut.
 const MAX_PERSONA: usize = 16 * 1024;
+/// The most calls of the model in one turn.
+pub const MAX_ROUNDS: u64 = 32;
 /// Calls of the model in one turn: the least, the usual number, the most.
-const ROUNDS: (u64, u64, u64) = (1, 8, 32);
+const ROUNDS: (u64, u64, u64) = (1, 8, MAX_ROUNDS);
 /// Tokens of a question to the model: the fewest, the usual number, the most.
 const TOKENS: (u64, u64, u64) = (1_000, 24_000, 200_000);
 /// Bytes that count as one token.
 const BYTES_PER_TOKEN: usize = 4;
-/// Time that a model may be silent, at least and at most, in seconds.
-const SILENCE: (f64, f64) = (0.1, 3_600.0);
-/// Until the first byte of its answer.
-const FIRST_BYTE: Duration = Duration::from_secs(120);
-/// Between two pieces.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// What a turn needs to know about its agent. It is taken anew at each welcome.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,10 +29,8 @@ pub struct About {
     pub temperature: Option<f64>,
     /// Calls of the model in one turn.
     pub max_turns: u64,
-    /// Bytes of a question to the model.
+    /// Bytes of a question to the model, all of its request included.
     pub window: usize,
-    /// How long the model may be silent.
-    pub patience: Patience,
 }
 
 impl Default for About {
@@ -79,10 +69,6 @@ impl About {
         let number = |key: &str, (least, usual, most): (u64, u64, u64)| {
             config.get(key).and_then(Value::as_u64).unwrap_or(usual).clamp(least, most)
         };
-        let seconds = |key: &str, usual: Duration| match config.get(key).and_then(Value::as_f64) {
-            Some(seconds) if seconds.is_finite() => Duration::from_secs_f64(seconds.clamp(SILENCE.0, SILENCE.1)),
-            _ => usual,
-        };
         let tokens = number("context_tokens", TOKENS);
         Self {
             name,
@@ -92,7 +78,6 @@ impl About {
             temperature: config.get("temperature").and_then(Value::as_f64),
             max_turns: number("max_turns", ROUNDS),
             window: usize::try_from(tokens).unwrap_or_default().saturating_mul(BYTES_PER_TOKEN),
-            patience: Patience { first: seconds("first_byte_s", FIRST_BYTE), idle: seconds("idle_s", IDLE) },
         }
     }
 
@@ -114,17 +99,17 @@ mod tests {
     #[test]
     fn what_the_configuration_says_counts() {
         let config = json!({"persona": "You are kind.", "model": "a/b", "temperature": 0.5, "max_turns": 3,
-            "context_tokens": 2000, "idle_s": 1.5});
+            "context_tokens": 2000});
         let about = About::default().with_config(&config);
         assert_eq!((about.persona.as_deref(), about.max_turns), (Some("You are kind."), 3));
         assert_eq!((about.temperature, about.window), (Some(0.5), 8000));
-        assert_eq!((about.patience.idle, about.patience.first), (Duration::from_millis(1500), FIRST_BYTE));
         assert_eq!(about.model_name(), "the model a/b");
     }
 
     #[test]
     fn what_is_missing_or_wrong_has_its_usual_value() {
-        for config in [json!({}), Value::Null, json!([]), json!({"persona": 7, "max_turns": "x", "idle_s": "1"})] {
+        for config in [json!({}), Value::Null, json!([]), json!({"persona": 7, "max_turns": "x", "context_tokens": -1})]
+        {
             assert_eq!(About::default().with_config(&config), About::default());
         }
         assert_eq!((About::default().max_turns, About::default().window), (8, 96_000));
@@ -143,8 +128,8 @@ mod tests {
     fn figures_are_kept_within_their_bounds() {
         let rounds = |value: u64| About::default().with_config(&json!({"max_turns": value})).max_turns;
         assert_eq!([rounds(0), rounds(1), rounds(32), rounds(33)], [1, 1, 32, 32]);
-        let silence = |value: f64| About::default().with_config(&json!({"idle_s": value})).patience.idle;
-        assert_eq!([silence(-1.0), silence(1e300)].map(|limit| limit.as_millis()), [100, 3_600_000]);
+        let window = |tokens: u64| About::default().with_config(&json!({"context_tokens": tokens})).window;
+        assert_eq!([window(999), window(1_000), window(200_000), window(200_001)], [4_000, 4_000, 800_000, 800_000]);
         let persona = About::default().with_config(&json!({"persona": "é".repeat(MAX_PERSONA)})).persona.unwrap();
         assert_eq!(persona.len(), MAX_PERSONA);
     }

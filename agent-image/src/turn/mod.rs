@@ -6,6 +6,7 @@ mod desk;
 mod history;
 mod live;
 mod prompt;
+mod question;
 mod record;
 mod work;
 
@@ -27,8 +28,6 @@ use record::{Record, Records};
 
 /// The longest turn. The daemon gives up earlier; this ends what it forgot.
 const TURN_LIMIT: Duration = Duration::from_secs(30 * 60);
-/// The workspace has this long to remember a turn's end before it is told.
-const KEEP_LIMIT: Duration = Duration::from_secs(2);
 
 /// What turns are worked on with.
 #[derive(Debug)]
@@ -73,9 +72,9 @@ async fn one(bench: &Bench<'_>, records: &Records, job: Job) {
         Some(Err(_)) => Outcome::failed("timed_out", format!("no answer in {} s", TURN_LIMIT.as_secs()), None),
         None => Outcome::failed("cancelled", "the turn was cancelled", None),
     };
-    // The end is on the disk before it is told: should this process die in between, the next one tells it again.
+    // The end is written down before it is told: should this process die in between, the next one tells it again.
     let record = Record { shown: true, outcome: Some(outcome) };
-    let _ = timeout(KEEP_LIMIT, records.keep(&turn, &record, bench.log)).await;
+    records.keep(&turn, &record, bench.log).await;
     let Some(outcome) = record.outcome else { return };
     bench.log.info(&match &outcome {
         Outcome::Done(_) => format!("{turn} is done"),
@@ -113,7 +112,7 @@ impl Shown<'_> {
     async fn note(&self) {
         if !self.noted.replace(true) {
             let record = Record { shown: true, outcome: None };
-            let _ = timeout(KEEP_LIMIT, self.records.keep(self.turn, &record, self.bench.log)).await;
+            self.records.keep(self.turn, &record, self.bench.log).await;
         }
     }
 }

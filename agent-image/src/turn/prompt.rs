@@ -13,24 +13,23 @@ You have two tools. `memory` keeps facts across conversations: store what you ar
 before you say that you do not know them. `files` reads and writes your own workspace; nothing else of the machine can \
 be reached, and there is no network. Use a tool only when it helps, and say plainly when one failed.";
 
-/// The messages of a question: who the agent is, what was said, what is asked.
+/// The head of a question: who the agent is.
 #[must_use]
-pub fn messages(about: &About, today: &str, before: &[Message], current: &Message) -> Vec<Value> {
-    let mut messages = Vec::with_capacity(before.len() + 2);
-    messages.push(json!({"role": "system", "content": system(about, today)}));
-    messages.extend(before.iter().chain([current]).map(|message| {
-        let role = match message.sender {
-            Sender::Agent => "assistant",
-            Sender::User | Sender::System => "user",
-        };
-        json!({"role": role, "content": message.content})
-    }));
-    messages
+pub fn system_message(about: &About, today: &str) -> Value {
+    json!({"role": "system", "content": system(about, today)})
 }
 
-/// Who the agent is.
+/// A message of the conversation.
 #[must_use]
-pub fn system(about: &About, today: &str) -> String {
+pub fn message(message: &Message) -> Value {
+    let role = match message.sender {
+        Sender::Agent => "assistant",
+        Sender::User | Sender::System => "user",
+    };
+    json!({"role": role, "content": message.content})
+}
+
+fn system(about: &About, today: &str) -> String {
     let name = match &about.name {
         Some(name) => format!("Your name is {name}."),
         None => String::new(),
@@ -45,9 +44,9 @@ pub fn system(about: &About, today: &str) -> String {
 
 /// What the model said before it used tools, as the next question repeats it.
 #[must_use]
-pub fn said(text: &str, calls: &[Call]) -> Value {
+pub fn said<'a>(text: &str, calls: impl IntoIterator<Item = &'a Call>) -> Value {
     let calls: Vec<Value> = calls
-        .iter()
+        .into_iter()
         .map(|call| {
             let arguments = if call.arguments.is_empty() { "{}" } else { &call.arguments };
             let function = json!({"name": call.name, "arguments": arguments});
@@ -66,8 +65,9 @@ pub fn result(call: &Call, content: &str) -> Value {
 
 /// The body of a request. In the last round no tool may be used any more.
 #[must_use]
-pub fn body(about: &About, messages: &[Value], last: bool) -> Vec<u8> {
-    let mut body = json!({"stream": true, "messages": messages, "tools": kit::schemas()});
+pub fn body(about: &About, messages: Vec<Value>, last: bool) -> Vec<u8> {
+    let mut body = json!({"stream": true, "tools": kit::schemas()});
+    body["messages"] = Value::Array(messages);
     if let Some(model) = &about.asked_model {
         body["model"] = model.as_str().into();
     }
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn a_request_names_the_model_only_where_the_configuration_does() {
         let body = |config: Value, last| -> Value {
-            serde_json::from_slice(&super::body(&about(&config), &[], last)).unwrap()
+            serde_json::from_slice(&super::body(&about(&config), Vec::new(), last)).unwrap()
         };
         let plain = body(json!({}), false);
         assert_eq!((plain.get("model"), plain.get("temperature"), plain.get("tool_choice")), (None, None, None));
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn calls_and_results_go_back_to_the_model() {
         let call = Call { id: "c1".to_owned(), name: "files".to_owned(), arguments: String::new() };
-        let said = said("", std::slice::from_ref(&call));
+        let said = said("", [&call]);
         assert_eq!((&said["content"], &said["tool_calls"][0]["function"]["arguments"]), (&Value::Null, &json!("{}")));
         assert_eq!(result(&call, "ok"), json!({"role": "tool", "tool_call_id": "c1", "content": "ok"}));
     }

@@ -2,25 +2,22 @@
 
 use std::time::Duration;
 
-use agentbot_wire::{MAX_TOOL_DETAIL, ToolCall, ToolStatus, TurnRun};
+use agentbot_wire::{ToolCall, ToolStatus, TurnRun};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::about::About;
+use super::about::{About, MAX_ROUNDS};
 use super::live::Outcome;
-use super::{Bench, Shown, history, prompt};
+use super::question::Question;
+use super::{Bench, Shown, history};
 use crate::kit::{self, Used};
 use crate::link::read_nonce;
 use crate::model::{self, Call, Calls, Fault, clean};
 
-/// Results of tools in one turn in bytes; past it they are cut.
-const MAX_RESULTS: usize = 256 * 1024;
 /// A connection that broke may be the daemon's end: so long until the link shows it.
 const GRACE: Duration = Duration::from_millis(500);
 /// Times that a question is asked again because the daemon was restarted.
 const MAX_RESTARTS: u32 = 10;
-/// The longest id of a call that is told.
-const MAX_CALL_ID: usize = 64;
 
 /// What the model said in one round.
 struct Said {
@@ -34,19 +31,16 @@ struct Said {
 pub async fn answer(bench: &Bench<'_>, run: &TurnRun, shown: &Shown<'_>) -> Outcome {
     let about = bench.desk.about();
     let today = jiff::Timestamp::now().strftime("%A, %Y-%m-%d").to_string();
-    let fixed = prompt::system(&about, &today).len() + run.message.content.len() + kit::schemas().to_string().len();
-    let before = match history::before(bench.desk, &run.message, about.window.saturating_sub(fixed)).await {
-        Ok(before) => before,
+    let mut question = Question::new(&about, &today, &run.message);
+    match history::before(bench.desk, &run.message, question.room()).await {
+        Ok(before) => question.put_history(&before),
         Err(error) => {
             let message = format!("the conversation's history could not be read: {}", error.message);
             return Outcome::failed(error.code.as_str(), message, error.hint);
         }
-    };
-    let mut messages = prompt::messages(&about, &today, &before, &run.message);
-    drop(before);
-    let mut room = MAX_RESULTS;
+    }
     for round in 1..=about.max_turns {
-        let body = prompt::body(&about, &messages, round == about.max_turns);
+        let body = question.body(round == about.max_turns);
         let said = match round_of(bench, run, shown, &about, &body).await {
             Ok(said) => said,
             Err(outcome) => return outcome,
@@ -57,19 +51,24 @@ pub async fn answer(bench: &Bench<'_>, run: &TurnRun, shown: &Shown<'_>) -> Outc
         if round == about.max_turns {
             break;
         }
-        messages.push(prompt::said(&said.text, &said.calls));
-        for call in &said.calls {
-            let Used { mut content, .. } = used(bench, run, shown, call).await;
-            if content.len() > room {
-                content.truncate(content.floor_char_boundary(room));
-                content.push_str("\n(cut: the tools of this turn have said too much)");
-            }
-            room = room.saturating_sub(content.len());
-            messages.push(prompt::result(call, &content));
+        let mut uses = Vec::with_capacity(said.calls.len());
+        for call in said.calls {
+            let Used { content, .. } = used(bench, run, shown, &call).await;
+            uses.push((call, content));
         }
+        question.put_round(said.text, uses);
     }
     let message = format!("{} used tools in {} rounds and gave no answer", about.model_name(), about.max_turns);
-    Outcome::failed("model_failed", message, Some("the agent's config key `max_turns` allows more rounds".to_owned()))
+    Outcome::failed("model_failed", message, Some(more_rounds(about.max_turns)))
+}
+
+/// What helps a model that is not done after so many rounds.
+fn more_rounds(rounds: u64) -> String {
+    if rounds >= MAX_ROUNDS {
+        return "ask for it in smaller steps".to_owned();
+    }
+    let more = rounds.saturating_mul(2).min(MAX_ROUNDS);
+    format!("`agentbotctl provision NAME --config '{{\"max_turns\":{more}}}'` makes an agent that may use more rounds")
 }
 
 fn finished(bench: &Bench<'_>, run: &TurnRun, about: &About) -> Outcome {
@@ -95,45 +94,38 @@ async fn round_of(
     loop {
         let mut line = bench.desk.line();
         let before = *line.borrow_and_update();
-        let fault = match listen(bench, run, shown, about, body.to_vec()).await {
+        let fault = match listen(bench, run, shown, body.to_vec()).await {
             Ok(said) => return Ok(said),
             Err(fault) => fault,
         };
-        let (cause, hint) = match fault {
-            Fault::Model { cause, hint } => (cause, hint),
-            Fault::Broken(cause) => {
+        let hint = match &fault {
+            Fault::Model { hint, .. } => hint.clone(),
+            Fault::Broken(_) | Fault::Unfinished => {
                 let moved = timeout(GRACE, line.wait_for(|line| !before.up || *line != before)).await.is_ok();
                 if moved && restarts < MAX_RESTARTS {
                     restarts += 1;
-                    bench.log.info(&format!("{} begins a round again: {cause}", run.turn));
+                    bench.log.info(&format!("{} begins a round again: {fault}", run.turn));
                     bench.desk.with(&run.turn, |live| live.rewind(start));
                     // The sender lives as long as the desk.
                     let _ = line.wait_for(|line| line.up).await;
                     continue;
                 }
-                (format!("the connection to the daemon broke: {cause}"), None)
+                None
             }
         };
         let hint = hint.or_else(|| Some("`agentbotctl model test` asks the model without an agent".to_owned()));
-        return Err(Outcome::failed("model_failed", format!("{} failed: {cause}", about.model_name()), hint));
+        return Err(Outcome::failed("model_failed", format!("{} failed: {fault}", about.model_name()), hint));
     }
 }
 
 /// Asks once and lets the answer through as it comes.
-async fn listen(
-    bench: &Bench<'_>,
-    run: &TurnRun,
-    shown: &Shown<'_>,
-    about: &About,
-    body: Vec<u8>,
-) -> Result<Said, Fault> {
+async fn listen(bench: &Bench<'_>, run: &TurnRun, shown: &Shown<'_>, body: Vec<u8>) -> Result<Said, Fault> {
     let nonce = read_nonce(&bench.socket.with_file_name("nonce"))
         .map_err(|_| Fault::Broken("the nonce cannot be read".to_owned()))?;
-    let mut answer = model::ask(&bench.socket, &nonce, body, about.patience).await?;
+    let mut answer = model::ask(&bench.socket, &nonce, body).await?;
     let (mut said, mut calls) = (Said { text: String::new(), calls: Vec::new(), is_cut: false }, Calls::default());
-    let (mut heard, mut is_ended) = (false, false);
-    while let Some(chunk) = answer.next(!heard).await? {
-        heard = true;
+    let mut is_ended = false;
+    while let Some(chunk) = answer.next().await? {
         let Some(choice) = chunk.choices.into_iter().next() else { continue };
         is_ended |= choice.finish_reason.is_some();
         let Some(delta) = choice.delta else { continue };
@@ -156,7 +148,7 @@ async fn listen(
     }
     said.calls = calls.whole();
     if !is_ended && !answer.is_complete() {
-        return Err(Fault::Broken("its stream ended in the middle".to_owned()));
+        return Err(Fault::Unfinished);
     }
     Ok(said)
 }
@@ -169,9 +161,8 @@ async fn used(bench: &Bench<'_>, run: &TurnRun, shown: &Shown<'_>, call: &Call) 
         serde_json::from_str(&call.arguments)
     };
     let tell = |status, detail: String| {
-        let id = call.id.chars().take(MAX_CALL_ID).collect();
-        let detail = Some(clean(&detail).chars().take(MAX_TOOL_DETAIL).collect());
-        bench.desk.tool(&run.turn, ToolCall { id, name: call.name.clone(), status, detail });
+        let (id, name, detail) = (call.id.clone(), call.name.clone(), Some(clean(&detail)));
+        bench.desk.tool(&run.turn, ToolCall { id, name, status, detail });
     };
     shown.note().await;
     let used = match arguments {

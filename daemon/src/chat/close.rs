@@ -1,9 +1,10 @@
 //! What the end of a turn leaves in its conversation, in one transaction.
 
-use agentbot_wire::{ChatDone, InstanceId, Message, Platform, Sender, TurnStatus};
+use agentbot_wire::{ChatDone, InstanceId, Message, MessageId, Platform, Sender, TurnStatus};
 use jiff::Timestamp;
 
 use super::lanes::End;
+use super::text::{clean, cut};
 use crate::error::Result;
 use crate::identity::Actor;
 use crate::store::messages::NewMessage;
@@ -24,6 +25,10 @@ pub(super) struct Closed {
 pub(super) fn write(conn: &Connection, agent: &InstanceId, end: &End, now: Timestamp) -> Result<Closed> {
     let mut closed = Closed { agent: agent.clone(), messages: Vec::new(), done: None };
     if !turns::end(conn, &end.turn, end.status, end.error.as_ref(), now)? {
+        if turns::get(conn, &end.turn)?.is_none() {
+            // It went with its agent: whoever listens is told, and nothing is left to be read.
+            closed.done = Some(done(agent, end, end.message.clone(), 0));
+        }
         return Ok(closed);
     }
     let mut say = |sender, content: &str, actor: &str| {
@@ -43,18 +48,23 @@ pub(super) fn write(conn: &Connection, agent: &InstanceId, end: &End, now: Times
         say(Sender::Agent, &end.answer, &format!("agent:{agent}"))?;
     }
     if end.status != TurnStatus::Done {
-        say(Sender::System, &why(end), &Actor::System.to_string())?;
+        let why = clean(why(end));
+        say(Sender::System, cut(&why), &Actor::System.to_string())?;
     }
-    closed.done = closed.messages.last().map(|last| ChatDone {
+    closed.done = closed.messages.last().map(|last| done(agent, end, last.id.clone(), last.seq));
+    Ok(closed)
+}
+
+fn done(agent: &InstanceId, end: &End, message: MessageId, last_seq: u64) -> ChatDone {
+    ChatDone {
         agent: agent.clone(),
         conversation: end.conversation.clone(),
         turn: end.turn.clone(),
         status: end.status,
-        message: last.id.clone(),
-        last_seq: last.seq,
+        message,
+        last_seq,
         error: end.error.clone(),
-    });
-    Ok(closed)
+    }
 }
 
 /// The daemon's word on a turn without an answer, for people.

@@ -1,24 +1,22 @@
 //! What agents say, in the words of turns.
 
 use agentbot_wire::{
-    ApiError, Code, HistoryParams, MAX_TOOL_DETAIL, ToolCall, TurnDelta, TurnDone, TurnFailed, TurnFault, TurnTool,
-    event, method,
+    Code, HistoryParams, MAX_TOOL_DETAIL, ToolCall, TurnDelta, TurnDone, TurnFailed, TurnTool, event, method,
 };
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Chat;
 use super::lanes::Presence;
+use super::reason::reason;
 use super::text::{clean, line};
+use super::{Chat, REQUESTS_PER_SECOND};
 use crate::error::{Error, Result};
 use crate::identity::Actor;
 use crate::link::{Ears, Speaker, unknown};
 
 /// The longest word of an agent's that names a tool or a call, in characters.
 const MAX_WORD: usize = 64;
-/// The longest reason of an agent's, in characters.
-const MAX_REASON: usize = 1_000;
 
 #[async_trait]
 impl Ears for Chat {
@@ -41,7 +39,10 @@ impl Ears for Chat {
     }
 
     async fn request(&self, agent: &Speaker, method: &str, params: Value) -> Result<Value> {
-        self.pace.check(&agent.instance)?;
+        if !self.pace.keeps(&agent.instance) {
+            return Err(Error::new(Code::RateLimited, format!("more than {REQUESTS_PER_SECOND} requests a second"))
+                .hint("ask less often, or for more at once"));
+        }
         let actor = Actor::Agent { slot: agent.slot.clone(), instance: agent.instance.clone() };
         match method {
             method::CHAT_HISTORY => {
@@ -83,33 +84,13 @@ impl Chat {
             }
             event::TURN_FAILED => {
                 let Ok(TurnFailed { turn, error }) = serde_json::from_value(payload) else { return false };
-                let error = fault(&error);
+                let code = error.code.as_deref().and_then(Code::from_word);
+                let error = reason(code, &error.message, error.hint.as_deref());
                 self.live.heard(&agent.instance, |lanes, now| lanes.failed(&turn, connection, error, now));
             }
             _ => return false,
         }
         true
-    }
-}
-
-/// An agent's reason in our words: codes that only the daemon can mean are not taken from it.
-fn fault(said: &TurnFault) -> ApiError {
-    const TAKEN: [Code; 8] = [
-        Code::ModelFailed,
-        Code::Interrupted,
-        Code::Cancelled,
-        Code::TimedOut,
-        Code::TooLarge,
-        Code::LimitReached,
-        Code::Unsupported,
-        Code::Busy,
-    ];
-    let code = said.code.as_deref().and_then(Code::from_word).filter(|code| TAKEN.contains(code));
-    let message = line(&said.message, MAX_REASON);
-    ApiError {
-        code: code.unwrap_or(Code::AgentFailed),
-        message: if message.trim().is_empty() { "the agent gave up and does not say why".to_owned() } else { message },
-        hint: said.hint.as_deref().map(|hint| line(hint, MAX_REASON)),
     }
 }
 

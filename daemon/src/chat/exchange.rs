@@ -21,8 +21,10 @@ pub struct Exchange {
     stored: Stored,
     sent: ChatSent,
     ear: Ear,
-    /// What a turn that had ended before left behind.
+    /// What a turn that began before has to tell first.
     told: VecDeque<Arc<Event>>,
+    /// The newest piece that is part of that.
+    shown: Option<u64>,
     over: bool,
 }
 
@@ -32,7 +34,7 @@ impl Chat {
     /// # Errors
     /// As [`Chat::send`].
     pub async fn converse(&self, actor: &Actor, send: &ChatSend, platform: Platform) -> Result<Exchange> {
-        let ear = self.live.hub().listen();
+        let mut ear = self.live.hub().listen();
         let (asker, named, conversation) = (actor.clone(), send.agent.clone(), send.conversation.clone());
         let agent = self.live.store().read(move |conn| match &conversation {
             Some(id) => access::conversation(conn, &asker, id).map(|found| found.agent),
@@ -43,22 +45,29 @@ impl Chat {
         ear.hear(&agent, None);
         let stored = self.store_message(actor, send, platform).await?;
         ear.narrow(&agent, &stored.conversation.id);
-        let told = self.told(&stored).await?;
-        Ok(Exchange { sent: stored.sent(), stored, ear, told, over: false })
+        let (told, shown) = self.told(&stored).await?;
+        Ok(Exchange { sent: stored.sent(), stored, ear, told, shown, over: false })
     }
 
-    /// The events of a turn that has ended already.
-    async fn told(&self, stored: &Stored) -> Result<VecDeque<Arc<Event>>> {
-        let (turn, conversation) = (stored.turn.clone(), stored.conversation.id.clone());
+    /// What is to be told of a turn that began before: what it has shown so far, or all of it if it has ended already.
+    async fn told(&self, stored: &Stored) -> Result<(VecDeque<Arc<Event>>, Option<u64>)> {
+        let turn = stored.turn.clone();
         let read = self.live.store().read(move |conn| {
             let Some(turn) = turns::get(conn, &turn)?.filter(|turn| turn.status.is_ended()) else {
                 return Ok(None);
             };
-            Ok(Some((messages::answers(conn, &conversation, &turn.id)?, turn)))
+            Ok(Some((messages::answers(conn, &turn.id)?, turn)))
         });
-        let Some((answers, turn)) = read.await? else { return Ok(VecDeque::new()) };
+        let Some((answers, turn)) = read.await? else {
+            let agent = &stored.message.agent;
+            let partials = self.live.partials(agent, Some(&stored.conversation.id));
+            let partial = partials.into_iter().find(|partial| partial.turn == stored.turn);
+            let index = partial.as_ref().map(|partial| partial.index);
+            let shown = partial.map(|partial| Arc::new(partial.into_event(agent.clone())));
+            return Ok((shown.into_iter().collect(), index));
+        };
         let done = answers.last().map(|last| Event::done(ending(&turn, last)));
-        Ok(answers.into_iter().map(Event::message).chain(done).map(Arc::new).collect())
+        Ok((answers.into_iter().map(Event::message).chain(done).map(Arc::new).collect(), None))
     }
 }
 
@@ -105,11 +114,14 @@ impl Exchange {
     /// [`Lagged`] when this caller did not keep up.
     pub async fn next(&mut self) -> Result<Option<Arc<Event>>, Lagged> {
         while !self.over {
-            let event = match self.told.pop_front() {
-                Some(event) => event,
-                None => self.ear.next().await?,
-            };
-            if event.turn() != Some(&self.stored.turn) {
+            if let Some(event) = self.told.pop_front() {
+                self.over = matches!(event.body(), Body::Done(_));
+                return Ok(Some(event));
+            }
+            let event = self.ear.next().await?;
+            let old =
+                matches!(event.body(), Body::Delta(delta) if self.shown.is_some_and(|shown| delta.index <= shown));
+            if event.turn() != Some(&self.stored.turn) || old {
                 continue;
             }
             self.over = matches!(event.body(), Body::Done(_));

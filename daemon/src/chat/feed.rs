@@ -5,8 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use agentbot_wire::{
-    ChatDelta, ChatSubscribe, ChatSubscribed, Code, ConversationId, ConversationView, InstanceId, Message, Sender,
-    TurnId,
+    ChatSubscribe, ChatSubscribed, Code, ConversationId, ConversationView, InstanceId, Message, Sender, TurnId,
 };
 
 use super::access;
@@ -81,16 +80,15 @@ impl Feed {
             return Err(Error::invalid("after_seq", "stands without `conversation`").hint("an agent takes `cursors`"));
         }
         let agent = self.find(params).await?;
+        // What is refused changes nothing; places only grow, so what holds now holds below.
+        for conversation in &self.known(&agent, params.conversation.as_ref()).await?.0 {
+            check_cursor(conversation, from(params, conversation))?;
+        }
         // First to hear, then to read: what comes in between is known twice and given once.
         self.ear.hear(&agent, params.conversation.as_ref());
         let (known, open) = self.known(&agent, params.conversation.as_ref()).await?;
         for conversation in &known {
-            let from = match (&params.conversation, &params.cursors) {
-                (Some(_), _) => params.after_seq,
-                (None, Some(cursors)) => Some(cursors.get(&conversation.id).copied().unwrap_or(0)),
-                (None, None) => None,
-            };
-            self.start(conversation, from)?;
+            self.start(conversation, from(params, conversation));
         }
         let partials = self.live.partials(&agent, params.conversation.as_ref());
         self.partials.extend(partials.into_iter().map(|partial| (agent.clone(), partial)));
@@ -130,20 +128,14 @@ impl Feed {
     }
 
     /// Sets where a conversation is heard from. One that is heard already is not heard twice.
-    fn start(&mut self, conversation: &ConversationView, from: Option<u64>) -> Result<()> {
-        let newest = conversation.seq;
-        let from = from.unwrap_or(newest);
-        if from > newest {
-            let rule = format!("is {from} for {}, whose newest message is {newest}", conversation.id);
-            return Err(Error::invalid("cursor", rule).hint("subscribe from 0, and forget what you had"));
-        }
+    fn start(&mut self, conversation: &ConversationView, from: Option<u64>) {
+        let from = from.unwrap_or(conversation.seq);
         if !self.cursors.contains_key(&conversation.id) {
             self.cursors.insert(conversation.id.clone(), from);
-            if from < newest {
+            if from < conversation.seq {
                 self.behind.push_back(conversation.id.clone());
             }
         }
-        Ok(())
     }
 
     /// The last place given of each conversation.
@@ -225,12 +217,12 @@ impl Feed {
 
     /// A turn under way as it was when the subscription began, unless it is over by now.
     fn show(&mut self, agent: InstanceId, partial: Partial) -> Option<Arc<Event>> {
-        let Partial { turn, conversation, index, text } = partial;
-        if self.over.contains(&turn) || self.pieces.get(&turn).is_some_and(|given| *given >= index) {
+        let given = self.pieces.get(&partial.turn).is_some_and(|given| *given >= partial.index);
+        if given || self.over.contains(&partial.turn) {
             return None;
         }
-        self.pieces.insert(turn.clone(), index);
-        Some(Arc::new(Event::delta(ChatDelta { agent, conversation, turn, index, text, snapshot: true })))
+        self.pieces.insert(partial.turn.clone(), partial.index);
+        Some(Arc::new(partial.into_event(agent)))
     }
 
     /// Whether an event is news.
@@ -249,8 +241,11 @@ impl Feed {
                 false
             }
             Body::Delta(delta) => {
-                let old = self.pieces.get(&delta.turn).is_some_and(|given| delta.index <= *given);
-                if old || self.over.contains(&delta.turn) {
+                let next = self.pieces.get(&delta.turn).map_or(0, |given| given + 1);
+                // One whose forerunners were not given is of a turn that ended while the subscription was made: its
+                // answer follows.
+                let fits = delta.index == next || (delta.snapshot && delta.index > next);
+                if !fits || self.over.contains(&delta.turn) {
                     return false;
                 }
                 self.pieces.insert(delta.turn.clone(), delta.index);
@@ -262,6 +257,26 @@ impl Feed {
             }
             Body::Tool(tool) => !self.over.contains(&tool.turn),
             Body::Phase(_) => true,
+        }
+    }
+}
+
+/// Where a conversation is to be heard from; `None` means from now on.
+fn from(params: &ChatSubscribe, conversation: &ConversationView) -> Option<u64> {
+    match (&params.conversation, &params.cursors) {
+        (Some(_), _) => params.after_seq,
+        (None, Some(cursors)) => Some(cursors.get(&conversation.id).copied().unwrap_or(0)),
+        (None, None) => None,
+    }
+}
+
+fn check_cursor(conversation: &ConversationView, from: Option<u64>) -> Result<()> {
+    let newest = conversation.seq;
+    match from.filter(|from| *from > newest) {
+        None => Ok(()),
+        Some(from) => {
+            let rule = format!("is {from} for {}, whose newest message is {newest}", conversation.id);
+            Err(Error::invalid("cursor", rule).hint("subscribe from 0, and forget what you had"))
         }
     }
 }

@@ -45,6 +45,8 @@ pub struct Ear {
     hub: Arc<Hub>,
     listener: Arc<Listener>,
     queue: mpsc::Receiver<Arc<Event>>,
+    /// Whom it hears.
+    agents: HashSet<InstanceId>,
 }
 
 /// The listener did not keep up; what came after its last event has to be asked for.
@@ -65,7 +67,7 @@ impl Hub {
             queue: Mutex::new(Some(sender)),
             waiting: Arc::default(),
         });
-        Ear { hub: Arc::clone(self), listener, queue }
+        Ear { hub: Arc::clone(self), listener, queue, agents: HashSet::new() }
     }
 
     /// Whether anybody listens to an agent.
@@ -104,11 +106,15 @@ impl Hub {
         self.slow.load(Ordering::Relaxed)
     }
 
-    fn leave(&self, number: u64) {
-        self.rooms().retain(|_, seats| {
+    fn leave(&self, number: u64, agents: &HashSet<InstanceId>) {
+        let mut rooms = self.rooms();
+        for agent in agents {
+            let Some(seats) = rooms.get_mut(agent) else { continue };
             seats.retain(|seat| seat.listener.number != number);
-            !seats.is_empty()
-        });
+            if seats.is_empty() {
+                rooms.remove(agent);
+            }
+        }
     }
 }
 
@@ -120,7 +126,7 @@ impl Seat {
 
 impl Ear {
     /// Hears an agent from now on: one conversation and the agent's phases, or everything.
-    pub fn hear(&self, agent: &InstanceId, conversation: Option<&ConversationId>) {
+    pub fn hear(&mut self, agent: &InstanceId, conversation: Option<&ConversationId>) {
         self.seat(agent, |seat| match conversation {
             Some(conversation) => {
                 seat.conversations.insert(conversation.clone());
@@ -130,14 +136,15 @@ impl Ear {
     }
 
     /// Hears no more of an agent than one conversation.
-    pub fn narrow(&self, agent: &InstanceId, conversation: &ConversationId) {
+    pub fn narrow(&mut self, agent: &InstanceId, conversation: &ConversationId) {
         self.seat(agent, |seat| {
             seat.everything = false;
             seat.conversations = HashSet::from([conversation.clone()]);
         });
     }
 
-    fn seat(&self, agent: &InstanceId, change: impl FnOnce(&mut Seat)) {
+    fn seat(&mut self, agent: &InstanceId, change: impl FnOnce(&mut Seat)) {
+        self.agents.insert(agent.clone());
         let mut rooms = self.hub.rooms();
         let seats = rooms.entry(agent.clone()).or_default();
         let own = seats.iter().position(|seat| seat.listener.number == self.listener.number);
@@ -162,7 +169,7 @@ impl Ear {
 
 impl Drop for Ear {
     fn drop(&mut self) {
-        self.hub.leave(self.listener.number);
+        self.hub.leave(self.listener.number, &self.agents);
     }
 }
 

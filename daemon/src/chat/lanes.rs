@@ -7,12 +7,15 @@ mod effect;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use agentbot_wire::{ApiError, Code, ConversationId, MAX_MESSAGE, ToolCall, TurnId, TurnStatus};
+use agentbot_wire::{
+    ApiError, ChatDelta, Code, ConversationId, InstanceId, MAX_MESSAGE, MessageId, ToolCall, TurnId, TurnStatus,
+};
 use tokio::time::Instant;
 
 use active::{Active, Stage, too_long};
 pub use effect::{Effect, End, Limits, Presence};
 
+use super::event::Event;
 use super::text;
 use crate::store::turns::Turn;
 
@@ -20,13 +23,23 @@ use crate::store::turns::Turn;
 pub const MAX_ACTIVE: usize = 4;
 /// Processes of an agent that may take a turn before it counts as interrupted.
 pub const MAX_ATTEMPTS: u32 = 2;
+/// Processes of an agent that may end between being offered a turn and taking it.
+pub const MAX_OFFERS: u32 = 5;
 /// Pause before a turn is offered again to an agent that was busy.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, Default)]
 struct Lane {
     active: Option<Active>,
-    waiting: VecDeque<(u64, TurnId)>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    /// Counts the turns of all conversations.
+    number: u64,
+    turn: TurnId,
+    message: MessageId,
 }
 
 /// What has been shown of a turn under way.
@@ -40,6 +53,15 @@ pub struct Partial {
     pub index: u64,
     /// All pieces together.
     pub text: String,
+}
+
+impl Partial {
+    /// The event that shows it whole.
+    #[must_use]
+    pub fn into_event(self, agent: InstanceId) -> Event {
+        let Self { turn, conversation, index, text } = self;
+        Event::delta(ChatDelta { agent, conversation, turn, index, text, snapshot: true })
+    }
 }
 
 /// The conversations of one agent that have open turns.
@@ -65,13 +87,17 @@ impl Lanes {
             lane.active = Some(Active::left_open(turn, now));
             return Vec::new();
         }
-        lane.waiting.push_back((self.queued, turn.id.clone()));
+        lane.waiting.push_back(Waiting { number: self.queued, turn: turn.id.clone(), message: turn.message.clone() });
         self.fill(now)
     }
 
     /// The agent said hello: turns that it had, or was to have, are offered again, unless what it showed died with it.
     pub fn joined(&mut self, agent: Presence, now: Instant) -> Vec<Effect> {
         let mut effects = Vec::new();
+        // Two connections may say so in the wrong order: the newer one stays.
+        if self.agent.as_ref().is_some_and(|present| present.connection > agent.connection) {
+            return effects;
+        }
         for (conversation, lane) in &mut self.lanes {
             if let Some(active) = &mut lane.active {
                 effects.extend(active.offer_again(conversation, &agent, now));
@@ -98,9 +124,9 @@ impl Lanes {
         self.agent.as_ref().is_some_and(|agent| agent.connection == connection)
     }
 
-    /// The agent has the turn.
-    pub fn acked(&mut self, turn: &TurnId, connection: u64, now: Instant) -> Vec<Effect> {
-        self.signed(turn, connection, now).map(|(_, effects)| effects).unwrap_or_default()
+    /// The agent has the turn. `None` when the turn is not open for this connection.
+    pub fn acked(&mut self, turn: &TurnId, connection: u64, now: Instant) -> Option<Vec<Effect>> {
+        self.signed(turn, connection, now).map(|(_, effects)| effects)
     }
 
     /// The agent will not take the turn.
@@ -241,14 +267,14 @@ impl Lanes {
             }
             return Some(effects);
         }
-        let waits = |lane: &Lane| lane.waiting.iter().position(|(_, waiting)| waiting == turn);
-        let (conversation, lane, place) = self
+        let waits = |lane: &Lane| lane.waiting.iter().position(|waiting| waiting.turn == *turn);
+        let (conversation, waiting) = self
             .lanes
             .iter_mut()
-            .find_map(|(conversation, lane)| waits(lane).map(|place| (conversation, lane, place)))?;
-        lane.waiting.remove(place);
+            .find_map(|(conversation, lane)| Some((conversation, lane.waiting.remove(waits(lane)?)?)))?;
         Some(Vec::from([Effect::End(End {
-            turn: turn.clone(),
+            turn: waiting.turn,
+            message: waiting.message,
             conversation: conversation.clone(),
             status: TurnStatus::Cancelled,
             answer: String::new(),
@@ -260,7 +286,7 @@ impl Lanes {
     #[must_use]
     pub fn open(&self) -> Vec<TurnId> {
         let active = |lane: &Lane| lane.active.as_ref().map(|active| active.turn.clone());
-        let waiting = |lane: &Lane| lane.waiting.iter().map(|(_, turn)| turn.clone()).collect::<Vec<_>>();
+        let waiting = |lane: &Lane| lane.waiting.iter().map(|waiting| waiting.turn.clone()).collect::<Vec<_>>();
         self.lanes.values().flat_map(|lane| active(lane).into_iter().chain(waiting(lane))).collect()
     }
 
@@ -282,7 +308,7 @@ impl Lanes {
         for (conversation, lane) in &mut self.lanes {
             let Some(active) = &mut lane.active else { continue };
             match active.stage {
-                Stage::Running | Stage::Parked(Some(_)) if active.overdue(limits, now).is_some() => {
+                Stage::Running | Stage::Offered | Stage::Parked(Some(_)) if active.overdue(limits, now).is_some() => {
                     let error = active.overdue(limits, now);
                     let turn = active.turn.clone();
                     effects.push(active.end(conversation, TurnStatus::Failed, error));
@@ -329,12 +355,11 @@ impl Lanes {
         let mut active = self.lanes.values().filter(|lane| lane.active.is_some()).count();
         while active < MAX_ACTIVE {
             let free = self.lanes.values_mut().filter(|lane| lane.active.is_none() && !lane.waiting.is_empty());
-            let next = free.min_by_key(|lane| lane.waiting.front().map(|(number, _)| *number));
-            let Some((lane, (_, turn))) = next.and_then(|lane| lane.waiting.pop_front().map(|turn| (lane, turn)))
-            else {
-                break;
-            };
-            let next = Active::new(turn, now);
+            let next = free.min_by_key(|lane| lane.waiting.front().map(|waiting| waiting.number));
+            let Some(lane) = next else { break };
+            let Some(waiting) = lane.waiting.pop_front() else { break };
+            let mut next = Active::new(waiting.turn, waiting.message, now);
+            next.boot.clone_from(&agent.boot);
             effects.push(next.offer(&agent));
             lane.active = Some(next);
             active += 1;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agentbot_wire::{
-    ApiError, ChatDelta, ChatTool, Code, ConversationId, InstanceId, TurnCancel, TurnId, TurnRun, method,
+    ApiError, ChatDelta, ChatTool, Code, ConversationId, InstanceId, TurnCancel, TurnId, TurnRun, TurnStatus, method,
 };
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -17,13 +17,14 @@ use super::close::{self, Closed};
 use super::event::Event;
 use super::hub::Hub;
 use super::lanes::{Effect, End, Lanes, Limits, Partial, Presence};
+use super::reason::reason;
 use crate::config;
 use crate::error::Result;
 use crate::instance::fault;
 use crate::link::{Links, NoReply};
 use crate::memory::Memory;
 use crate::store::turns::Turn;
-use crate::store::{Store, messages, turns};
+use crate::store::{Connection, Store, messages, turns};
 use crate::task::Activator;
 
 /// Pause before an end that the disk refused is written again.
@@ -170,8 +171,12 @@ impl Live {
     pub(super) fn clear(&self, agent: &InstanceId) {
         let open = self.agents().get(agent).map(Lanes::open).unwrap_or_default();
         for turn in open {
-            self.try_apply(agent, |lanes, _| lanes.abort(&turn, deleted()));
+            self.clear_one(agent, &turn);
         }
+    }
+
+    fn clear_one(&self, agent: &InstanceId, turn: &TurnId) {
+        self.try_apply(agent, |lanes, _| lanes.abort(turn, deleted()));
     }
 
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
@@ -185,19 +190,13 @@ impl Live {
                 self.0.clock.activate();
                 self.spawn(async move { live.offer(&agent, turn, attempt, to).await });
             }
-            Effect::Cancel { turn, to } => {
-                let params = serde_json::to_value(TurnCancel { turn }).unwrap_or_default();
-                self.0.links.tell(&to.slot, to.connection, method::TURN_CANCEL, params);
-            }
+            Effect::Cancel { turn, to } => self.carry_out_cancel(turn, &to),
             Effect::Taken { turn, attempt, boot } => self.spawn(async move {
-                let taken = turn.clone();
-                let written = live.0.store.write(move |conn| turns::take(conn, &taken, attempt, boot.as_deref()));
-                note(&turn, written.await);
+                live.note(turn, move |conn, turn| turns::take(conn, turn, attempt, boot.as_deref())).await;
                 fault::point("chat", "take", "after");
             }),
             Effect::Shown { turn } => self.spawn(async move {
-                let shown = turn.clone();
-                note(&turn, live.0.store.write(move |conn| turns::show(conn, &shown)).await);
+                live.note(turn, turns::show).await;
                 fault::point("chat", "show", "after");
             }),
             Effect::Delta { turn, conversation, index, text, snapshot } => {
@@ -225,7 +224,7 @@ impl Live {
         let message = match loaded.await {
             Ok(Some(message)) => message,
             // It went with its agent.
-            Ok(None) => return self.apply(agent, |lanes, now| lanes.ended(&turn, now)),
+            Ok(None) => return self.clear_one(agent, &turn),
             Err(error) => {
                 tracing::warn!(turn.id = %turn, %error, "a turn could not be read; it is tried again");
                 let busy = ApiError { code: Code::Busy, message: String::new(), hint: None };
@@ -236,11 +235,23 @@ impl Live {
         let run = TurnRun { turn: turn.clone(), message, attempt };
         let params = serde_json::to_value(run).unwrap_or_default();
         fault::point("chat", "offer", "before");
-        let reply = self.0.links.ask(&to.slot, to.connection, method::TURN_RUN, params, limit).await;
+        let asked = self.0.links.ask(&to.slot, to.connection, method::TURN_RUN, params, limit);
+        // A daemon that ends waits for nobody: the turn stays open, and its next start asks again.
+        let reply = tokio::select! {
+            reply = asked => reply,
+            () = self.0.stop.cancelled() => return,
+        };
         fault::point("chat", "offer", "after");
         match reply {
-            Ok(Ok(_)) => self.apply(agent, |lanes, now| lanes.acked(&turn, to.connection, now)),
-            Ok(Err(error)) => self.apply(agent, |lanes, now| lanes.refused(&turn, to.connection, error, now)),
+            Ok(Ok(_)) => {
+                if !self.try_apply(agent, |lanes, now| lanes.acked(&turn, to.connection, now)) {
+                    self.call_off(turn, &to).await;
+                }
+            }
+            Ok(Err(error)) => {
+                let error = reason(Some(error.code), &error.message, error.hint.as_deref());
+                self.apply(agent, |lanes, now| lanes.refused(&turn, to.connection, error, now));
+            }
             Err(NoReply::Late) => {
                 self.apply(agent, |lanes, _| lanes.unanswered(&turn, to.connection, unresponsive(limit)));
             }
@@ -249,9 +260,45 @@ impl Live {
         }
     }
 
+    /// An agent took a turn that is open no more. One that was stopped meanwhile is stopped there too: the word of it may
+    /// have come before the turn.
+    async fn call_off(&self, turn: TurnId, to: &Presence) {
+        let wanted = turn.clone();
+        let found = self.0.store.read(move |conn| turns::get(conn, &wanted)).await;
+        if found.is_ok_and(|found| found.is_none_or(|found| found.status != TurnStatus::Done)) {
+            self.carry_out_cancel(turn, to);
+        }
+    }
+
+    fn carry_out_cancel(&self, turn: TurnId, to: &Presence) {
+        let params = serde_json::to_value(TurnCancel { turn }).unwrap_or_default();
+        self.0.links.tell(&to.slot, to.connection, method::TURN_CANCEL, params);
+    }
+
+    /// Writes down how far a turn is, again until the disk takes it. An end that was written before stays.
+    async fn note(&self, turn: TurnId, write: impl Fn(&Connection, &TurnId) -> Result<()> + Clone + Send + 'static) {
+        loop {
+            let (noted, write) = (turn.clone(), write.clone());
+            let Err(error) = self.0.store.write(move |conn| write(conn, &noted)).await else { return };
+            tracing::debug!(turn.id = %turn, %error, "how far a turn is was not written down; it is tried again");
+            if !self.patience().await {
+                return;
+            }
+        }
+    }
+
+    /// Waits a little; says whether the daemon goes on.
+    async fn patience(&self) -> bool {
+        tokio::select! {
+            () = self.0.stop.cancelled() => false,
+            () = tokio::time::sleep(AGAIN) => true,
+        }
+    }
+
     /// Writes the end of a turn down, again until the disk takes it, and tells everybody. A daemon that ends before has
     /// the turn open at its next start.
     async fn close(&self, agent: &InstanceId, end: End) {
+        let mut warned = false;
         loop {
             let (wanted, published, instance, live) = (end.clone(), end.clone(), agent.clone(), self.clone());
             fault::point("chat", "end", "before");
@@ -259,34 +306,27 @@ impl Live {
                 move |conn| close::write(conn, &instance, &wanted, crate::store::now()),
                 move |closed| live.closed(&published, closed),
             );
-            match written.await {
-                Ok(_) => return fault::point("chat", "end", "after"),
-                Err(error) => {
-                    tracing::warn!(turn.id = %end.turn, %error, "the end of a turn is not on the disk yet");
-                    tokio::select! {
-                        () = self.0.stop.cancelled() => return,
-                        () = tokio::time::sleep(AGAIN) => {}
-                    }
-                }
+            let Err(error) = written.await else { return fault::point("chat", "end", "after") };
+            if !std::mem::replace(&mut warned, true) {
+                tracing::warn!(turn.id = %end.turn, %error, "the end of a turn is not on the disk yet; it is tried again");
+            }
+            if !self.patience().await {
+                return;
             }
         }
     }
 
     /// Tells of an end, on the store's thread and in the order of the commits.
     fn closed(&self, end: &End, closed: &Closed) {
-        for message in &closed.messages {
-            self.0.hub.publish(&Arc::new(Event::message(message.clone())));
-        }
-        if let Some(done) = &closed.done {
-            self.0.hub.publish(&Arc::new(Event::done(done.clone())));
+        if self.0.hub.is_heard(&closed.agent) {
+            for message in &closed.messages {
+                self.0.hub.publish(&Arc::new(Event::message(message.clone())));
+            }
+            if let Some(done) = &closed.done {
+                self.0.hub.publish(&Arc::new(Event::done(done.clone())));
+            }
         }
         self.apply(&closed.agent, |lanes, now| lanes.ended(&end.turn, now));
-    }
-}
-
-fn note(turn: &TurnId, written: Result<()>) {
-    if let Err(error) = written {
-        tracing::warn!(turn.id = %turn, %error, "how far a turn is was not written down");
     }
 }
 

@@ -13,7 +13,7 @@ mod feed;
 mod hub;
 mod lanes;
 mod live;
-mod pace;
+mod reason;
 mod requests;
 mod text;
 mod watch;
@@ -23,20 +23,27 @@ mod test_support;
 #[cfg(test)]
 mod tests;
 
+use agentbot_wire::InstanceId;
+
 pub use event::{Body, Event};
 pub use exchange::Exchange;
 pub use feed::{Feed, MAX_SUBSCRIPTIONS};
 pub use hub::{Lagged, QUEUE, QUEUE_BYTES};
 pub use lanes::{MAX_ACTIVE, MAX_ATTEMPTS};
 pub use live::Parts;
-pub use pace::{REQUESTS_AT_ONCE, REQUESTS_PER_SECOND};
-pub use requests::{MAX_WAITING, PAGE_BYTES};
+pub use requests::{MAX_OPEN, MAX_WAITING, PAGE_BYTES};
 pub use watch::{Clock, Phases};
 
 use crate::error::Result;
 use crate::identity::Actor;
+use crate::ration::Pace;
 use crate::store::turns;
 use live::Live;
+
+/// Requests that an agent may make in a second, over time.
+pub const REQUESTS_PER_SECOND: u32 = 100;
+/// Requests that it may make at once.
+pub const REQUESTS_AT_ONCE: u32 = 400;
 
 /// The points at which a test build can end the daemon in the middle of a turn.
 pub const FAULT_POINTS: [&str; 8] = [
@@ -54,14 +61,15 @@ pub const FAULT_POINTS: [&str; 8] = [
 #[derive(Clone)]
 pub struct Chat {
     live: Live,
-    pace: pace::Pace,
+    /// How often each agent may ask for something.
+    pace: Pace<InstanceId>,
 }
 
 impl Chat {
     /// Without any turn yet.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { live: Live::new(parts), pace: pace::Pace::default() }
+        Self { live: Live::new(parts), pace: Pace::new(REQUESTS_PER_SECOND, REQUESTS_AT_ONCE) }
     }
 
     /// Takes up the turns that an earlier run of the daemon left open. Before agents are let in.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::Chat;
 use super::access;
 use super::event::{Body, Event};
+use super::hub::Ear;
 use super::text::{check_key, check_message, check_topic};
 use crate::error::{Error, Result};
 use crate::identity::Actor;
@@ -19,12 +20,18 @@ use crate::store::messages::{NewMessage, Span};
 use crate::store::turns::Turn;
 use crate::store::{Connection, conversations, messages, turns};
 
-/// Turns of one conversation that may wait.
+/// Turns of one conversation that may be open.
 pub const MAX_WAITING: usize = 64;
+/// Turns of one agent that may be open, in all its conversations.
+pub const MAX_OPEN: usize = 256;
 /// Bytes of contents in one page of a history: with quotes and backslashes doubled it still fits a frame.
 pub const PAGE_BYTES: usize = 96 * 1024;
+/// Bytes of contents in the answer of `GET /api/chat`.
+const LOG_BYTES: usize = 1024 * 1024;
 /// How long an abort waits for the end to be written down.
 const ABORT_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits before it tries again.
+const ABORT_AGAIN: Duration = Duration::from_millis(50);
 
 /// A message that was stored, or the one that the same key stored before.
 #[derive(Clone, Debug)]
@@ -71,7 +78,9 @@ impl Chat {
                 move |conn| accept(conn, &asker, &asked, platform),
                 move |(stored, fresh): &(Stored, Option<Turn>)| {
                     if let Some(turn) = fresh {
-                        live.hub().publish(&Arc::new(Event::message(stored.message.clone())));
+                        if live.hub().is_heard(&turn.instance) {
+                            live.hub().publish(&Arc::new(Event::message(stored.message.clone())));
+                        }
                         live.queue(turn);
                     }
                 },
@@ -97,16 +106,22 @@ impl Chat {
         }
         let mut ear = self.live.hub().listen();
         ear.hear(&seen.instance, Some(&seen.conversation));
-        self.live.try_apply(&seen.instance, |lanes, _| lanes.abort(turn, aborted()));
-        // Its end may have been under way by itself: either way the event tells how it was.
+        // A message is on the disk a moment before its turn can be stopped; an end may be under way by itself. Either way
+        // the event tells how it was.
         let ended = async {
-            while let Ok(event) = ear.next().await {
-                if matches!(event.body(), Body::Done(done) if done.turn == *turn) {
-                    break;
+            loop {
+                self.live.try_apply(&seen.instance, |lanes, _| lanes.abort(turn, aborted()));
+                match tokio::time::timeout(ABORT_AGAIN, over(&mut ear, turn)).await {
+                    Ok(()) => break,
+                    Err(_) if self.turn(actor, turn).await?.status.is_ended() => break,
+                    Err(_) => {}
                 }
             }
+            Ok::<(), Error>(())
         };
-        let _ = tokio::time::timeout(ABORT_WAIT, ended).await;
+        if let Ok(outcome) = tokio::time::timeout(ABORT_WAIT, ended).await {
+            outcome?;
+        }
         self.turn(actor, turn).await
     }
 
@@ -170,7 +185,7 @@ impl Chat {
     pub async fn messages(&self, actor: &Actor, agent: &str, limit: u32, offset: u64) -> Result<MessageList> {
         page_size(Some(limit))?;
         let (actor, named) = (actor.clone(), agent.to_owned());
-        let read = self.live.store().read(move |conn| {
+        let read = self.live.store().scan(move |conn| {
             let agent = meant(conn, &actor, Some(&named))?.id;
             Ok((messages::of_instance(conn, &agent, limit, offset)?, messages::count(conn, &agent)?))
         });
@@ -200,14 +215,23 @@ impl Chat {
         let (actor, named) = (actor.clone(), agent.map(str::to_owned));
         let topic = topic.unwrap_or(MAIN_TOPIC).to_owned();
         check_topic(&topic)?;
-        let read = self.live.store().read(move |conn| {
+        let read = self.live.store().scan(move |conn| {
             let agent = meant(conn, &actor, named.as_deref())?.id;
             let Some(conversation) = conversations::about(conn, &agent, &topic)? else { return Ok(Vec::new()) };
             let limit = usize::try_from(MAX_HISTORY_PAGE).unwrap_or(usize::MAX);
-            messages::page(conn, &conversation.id, Span::Newest, limit, usize::MAX).map(|(messages, _)| messages)
+            messages::page(conn, &conversation.id, Span::Newest, limit, LOG_BYTES).map(|(messages, _)| messages)
         });
         let messages = read.await?;
         Ok(ChatLog { count: messages.len(), messages })
+    }
+}
+
+/// Hears the end of a turn.
+async fn over(ear: &mut Ear, turn: &TurnId) {
+    while let Ok(event) = ear.next().await {
+        if matches!(event.body(), Body::Done(done) if done.turn == *turn) {
+            return;
+        }
     }
 }
 
@@ -276,12 +300,16 @@ fn accept(conn: &Connection, actor: &Actor, send: &ChatSend, platform: Platform)
 }
 
 fn check_room(conn: &Connection, agent: &agentbot_wire::InstanceId, conversation: &ConversationView) -> Result<()> {
-    let open = turns::open_of(conn, agent)?;
-    if open.iter().filter(|turn| turn.conversation == conversation.id).count() >= MAX_WAITING {
-        return Err(Error::new(Code::Busy, format!("{MAX_WAITING} messages of this conversation wait for an answer"))
-            .hint("wait for some of them, or end them with chat.abort"));
-    }
-    Ok(())
+    let (all, here) = turns::count_open(conn, agent, &conversation.id)?;
+    let (most, whose) = if here >= MAX_WAITING {
+        (MAX_WAITING, "this conversation")
+    } else if all >= MAX_OPEN {
+        (MAX_OPEN, "this agent")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Code::Busy, format!("{most} messages of {whose} wait for an answer"))
+        .hint("wait for some of them, or end them with chat.abort"))
 }
 
 fn waiting(id: TurnId, message: &Message) -> Turn {
@@ -303,16 +331,17 @@ fn again(conn: &Connection, actor: &Actor, of: &TurnId) -> Result<(Turn, bool)> 
     access::check_token(conn, actor)?;
     let seen = access::turn(conn, actor, of)?;
     let agent = meant(conn, actor, Some(seen.instance.as_str()))?;
-    if let Some(open) = turns::open_retry(conn, of)? {
-        return Ok((open, false));
-    }
-    match seen.status {
+    // Somebody may have asked again already: the newest turn of the message is the one that counts.
+    let newest = turns::newest_of(conn, &seen.message)?.unwrap_or_else(|| seen.clone());
+    match newest.status {
         TurnStatus::Failed | TurnStatus::Interrupted | TurnStatus::Cancelled => {}
-        TurnStatus::Queued | TurnStatus::Running => {
+        TurnStatus::Queued | TurnStatus::Running if newest.id == seen.id => {
             return Err(Error::conflict("the turn has not ended").hint("wait for it, or end it with chat.abort"));
         }
+        TurnStatus::Queued | TurnStatus::Running => return Ok((newest, false)),
         TurnStatus::Done => {
-            return Err(Error::conflict("the turn was answered").hint("send the message again to ask it anew"));
+            return Err(Error::conflict(format!("the message was answered by {}", newest.id))
+                .hint("send the message again to ask it anew"));
         }
     }
     let message = messages::get(conn, &seen.message)?.ok_or_else(|| Error::not_found("message", &seen.message))?;
@@ -324,5 +353,9 @@ fn again(conn: &Connection, actor: &Actor, of: &TurnId) -> Result<(Turn, bool)> 
 }
 
 fn aborted() -> ApiError {
-    ApiError { code: Code::Cancelled, message: "the answer was stopped".to_owned(), hint: None }
+    ApiError {
+        code: Code::Cancelled,
+        message: "the answer was stopped".to_owned(),
+        hint: Some("ask again with chat.retry".to_owned()),
+    }
 }

@@ -2,15 +2,18 @@
 
 mod scene;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use agentbot_wire::{ChatSend, ChatSubscribe, Code, HistoryParams, InstanceId, Platform, Sender, TurnId, TurnStatus};
+use agentbot_wire::{
+    ChatDelta, ChatSend, ChatSubscribe, Code, HistoryParams, InstanceId, Platform, Sender, TurnId, TurnStatus,
+};
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::*;
 use crate::link::Ears;
-use crate::store::instances;
+use crate::store::{instances, messages};
 use scene::*;
 
 #[tokio::test]
@@ -136,7 +139,10 @@ async fn an_aborted_turn_keeps_what_was_shown_and_can_be_asked_again() {
     scene.done(&again.turn, "once upon a time");
     scene.ended(&again.turn).await;
     assert_eq!(scene.history(&sent.conversation).await.len(), 4);
-    assert_eq!(scene.chat.retry(&OPERATOR, &again.turn).await.unwrap_err().code(), Code::Conflict);
+    for turn in [&again.turn, &sent.turn] {
+        let refused = scene.chat.retry(&OPERATOR, turn).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Conflict, "a retry whose answer was lost asks nothing again");
+    }
 }
 
 #[tokio::test]
@@ -152,6 +158,71 @@ async fn so_many_messages_may_wait_in_a_conversation() {
     assert!(scene.chat.send(&OPERATOR, &elsewhere, Platform::Ws).await.is_ok());
     scene.chat.abort(&OPERATOR, &turns[0]).await.unwrap();
     assert!(scene.chat.send(&OPERATOR, &say("one more"), Platform::Ws).await.is_ok());
+}
+
+#[tokio::test]
+async fn so_many_messages_may_wait_for_an_agent() {
+    let scene = scene().await;
+    for at in 0..MAX_OPEN {
+        let send = ChatSend { topic: Some(format!("t{}", at / MAX_WAITING)), ..say("wait") };
+        scene.chat.send(&OPERATOR, &send, Platform::Ws).await.unwrap();
+    }
+    let elsewhere = ChatSend { topic: Some("other".to_owned()), ..say("x") };
+    let refused = scene.chat.send(&OPERATOR, &elsewhere, Platform::Ws).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Busy);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_purged_agent_is_told() {
+    let scene = scene().await;
+    scene.chat.joined(&scene.agent);
+    let waiting = scene.chat.converse(&OPERATOR, &say("hello"), Platform::Http).await.unwrap();
+    let (turn, gone) = (waiting.turn().clone(), scene.agent.instance.clone());
+    scene.delta(&turn, "half");
+    let of = gone.clone();
+    scene
+        .store
+        .write(move |conn| {
+            while messages::remove_some(conn, &of)? > 0 {}
+            instances::remove(conn, &of)
+        })
+        .await
+        .unwrap();
+    scene.chat.live.clear(&gone);
+    assert_eq!(waiting.reply(SOON).await.unwrap_err().code(), Code::Cancelled);
+    assert_eq!(scene.chat.turn(&OPERATOR, &turn).await.unwrap_err().code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn one_who_asks_with_the_same_key_in_the_middle_hears_the_beginning() {
+    let scene = scene().await;
+    scene.chat.joined(&scene.agent);
+    let send = ChatSend { idempotency_key: Some("k".to_owned()), ..say("hello") };
+    let first = scene.chat.converse(&OPERATOR, &send, Platform::Http).await.unwrap();
+    scene.delta(first.turn(), "he");
+    let mut second = scene.chat.converse(&OPERATOR, &send, Platform::Http).await.unwrap();
+    scene.delta(first.turn(), "llo");
+    scene.done(first.turn(), "hello");
+    let mut pieces = Vec::new();
+    while let Some(event) = second.next().await.unwrap() {
+        if let Body::Delta(delta) = event.body() {
+            pieces.push((delta.text.clone(), delta.snapshot));
+        }
+    }
+    assert_eq!(pieces, [("he".to_owned(), true), ("llo".to_owned(), false)]);
+}
+
+#[tokio::test]
+async fn a_refused_subscription_hears_nothing() {
+    let scene = scene().await;
+    let sent = scene.send("one").await;
+    let mut feed = scene.chat.feed(&OPERATOR);
+    let cursors = Some([(sent.conversation.clone(), 9)].into());
+    let ahead = ChatSubscribe { agent: Some("helper".to_owned()), cursors, ..Default::default() };
+    assert!(feed.subscribe(&ahead).await.is_err());
+    scene.send("two").await;
+    assert!(timeout(Duration::from_millis(50), feed.next()).await.is_err());
+    assert!(feed.cursors().is_empty());
 }
 
 #[tokio::test]
@@ -285,4 +356,35 @@ async fn the_history_comes_in_pages_that_fit_a_frame() {
         }
     }
     assert_eq!(seen, [6, 5, 4, 3, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_piece_is_given_behind_its_forerunners_or_not_at_all() {
+    let scene = scene().await;
+    let mut feed = scene.feed(ChatSubscribe::default()).await;
+    for (index, snapshot) in [(1, false), (0, false), (2, false), (1, false), (1, true), (4, true), (5, false)] {
+        let agent = scene.agent.instance.clone();
+        let delta = ChatDelta { agent, text: "x".to_owned(), index, snapshot, ..test_support::a_delta(index, "x") };
+        scene.chat.live.hub().publish(&Arc::new(Event::delta(delta)));
+    }
+    for wanted in [0, 1, 4, 5] {
+        let event = next(&mut feed).await;
+        assert!(matches!(event.body(), Body::Delta(delta) if delta.index == wanted), "{wanted}: {event:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_may_ask_so_often() {
+    let scene = scene().await;
+    let params = json!({"conversation": scene.send("x").await.conversation});
+    let (mut asked, mut refused) = (0, None);
+    while refused.is_none() && asked < 10 * REQUESTS_AT_ONCE {
+        asked += 1;
+        refused = scene.chat.request(&scene.agent, "chat.history", params.clone()).await.err();
+    }
+    assert!(asked > REQUESTS_AT_ONCE, "{asked}");
+    assert_eq!(refused.unwrap().code(), Code::RateLimited);
+    let other = an_agent(&scene.store, "other").await;
+    let own = scene.chat.request(&other, "memory.get", json!({})).await;
+    assert!(own.is_ok(), "another agent has a pace of its own");
 }

@@ -36,11 +36,11 @@ pub fn check_message(text: &str) -> Result<()> {
 pub fn check_topic(topic: &str) -> Result<()> {
     let length = topic.chars().count();
     let rule = if topic.trim().is_empty() {
-        "is empty"
+        "is empty".to_owned()
     } else if length > MAX_TOPIC {
-        "is longer than 128 characters"
+        format!("is longer than {MAX_TOPIC} characters")
     } else if topic.chars().any(char::is_control) {
-        "has control characters"
+        "has control characters".to_owned()
     } else {
         return Ok(());
     };

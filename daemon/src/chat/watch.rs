@@ -61,19 +61,20 @@ impl Phases {
 
     async fn tell(&self, event: StoredEvent) -> Result<()> {
         let Some(agent) = event.instance else { return Ok(()) };
-        if event.kind == kind::PURGED {
-            self.chat.live.clear(&agent);
+        let of = agent.clone();
+        // The wish to delete stands in the log before anything of it is done. It may have been taken back since.
+        if matches!(event.kind.as_str(), kind::ACCEPTED | kind::PURGED) {
+            let gone = self.chat.live.store().read(move |conn| instances::get(conn, &of)).await?;
+            if gone.is_none_or(|instance| instance.desired.is_gone()) {
+                self.chat.live.clear(&agent);
+            }
             return Ok(());
         }
         if event.kind != kind::PHASE {
             return Ok(());
         }
         let Some(phase) = event.payload["to"].as_str().and_then(Phase::from_word) else { return Ok(()) };
-        if matches!(phase, Phase::Deleted | Phase::Deleting) {
-            self.chat.live.clear(&agent);
-        }
         if self.chat.live.hub().is_heard(&agent) {
-            let of = agent.clone();
             let found = self.chat.live.store().read(move |conn| instances::get(conn, &of)).await?;
             let Some(instance) = found else { return Ok(()) };
             let reason = event.payload["reason"].as_str().map(str::to_owned);
@@ -97,8 +98,9 @@ impl Task for Phases {
             let page = self.chat.live.store().read(move |conn| events::since(conn, from, PAGE)).await?;
             let whole = page.len() == PAGE;
             for event in page {
-                self.seen = event.seq;
+                let seq = event.seq;
                 self.tell(event).await?;
+                self.seen = seq;
                 told += 1;
             }
             if !whole {

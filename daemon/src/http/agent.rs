@@ -87,7 +87,8 @@ async fn upgrade(
 }
 
 async fn talk(context: Arc<Context>, ears: Arc<dyn Ears>, slot: SlotId, socket: WebSocket) {
-    let (nonce, introduction) = context.introduction(&slot).await;
+    // An agent that cannot be known now comes back: its connection ends without a word.
+    let Ok((nonce, introduction)) = context.introduction(&slot).await else { return };
     link::run(&context.links, &*ears, &slot, &nonce, &introduction, frames(socket)).await;
 }
 

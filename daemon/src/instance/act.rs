@@ -19,7 +19,7 @@ use crate::store::crashes::{self, Crash};
 use crate::store::events::append;
 use crate::store::instances;
 use crate::store::operations::{self, Ending};
-use crate::store::{Connection, images, slots};
+use crate::store::{Connection, images, messages, slots};
 
 /// Log lines kept with a crash.
 const LAST_LINES: u32 = 20;
@@ -359,6 +359,13 @@ async fn erase(scene: &Scene<'_>) -> Result<Outcome> {
     let slot = record.instance.slot.id.clone();
     context.dirs.remove(&slot).await?;
     memory.forget(&slot);
+    // What was said is removed in batches first: the row would take all of it along in one change.
+    loop {
+        let id = record.instance.id.clone();
+        if context.store.write(move |conn| messages::remove_some(conn, &id)).await? == 0 {
+            break;
+        }
+    }
     let (seen, open) = (record.instance.clone(), record.operation.clone());
     fault::point("purge", "end", "before");
     context

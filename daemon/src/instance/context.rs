@@ -148,9 +148,12 @@ impl Context {
     }
 
     /// What the agent of a slot must show and is told at hello.
-    pub async fn introduction(&self, slot: &SlotId) -> (Secret<String>, Introduction) {
+    ///
+    /// # Errors
+    /// Storage errors: whose agent it is cannot be said now.
+    pub async fn introduction(&self, slot: &SlotId) -> Result<(Secret<String>, Introduction)> {
         let of = slot.clone();
-        let instance = self.store.read(move |conn| instances::in_slot(conn, &of)).await.ok().flatten();
+        let instance = self.store.read(move |conn| instances::in_slot(conn, &of)).await?;
         let config = instance.as_ref().and_then(|found| serde_json::from_str(&found.config).ok());
         let introduction = Introduction {
             name: instance.as_ref().map(|found| found.name.clone()),
@@ -159,7 +162,7 @@ impl Context {
             config: config.unwrap_or_else(|| serde_json::json!({})),
             beat: self.config.load().beat.period,
         };
-        (self.key.slot_nonce(slot), introduction)
+        Ok((self.key.slot_nonce(slot), introduction))
     }
 }
 

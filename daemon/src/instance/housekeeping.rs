@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
 use crate::store::instances;
-use crate::store::{Connection, events, idempotency, images, model_calls, operations};
+use crate::store::{Connection, events, idempotency, images, messages, model_calls, operations};
 use crate::store::{Desired, Wish};
 use crate::task::Task;
 
@@ -56,6 +56,7 @@ impl Task for Housekeeping {
         let old = trim(context, events::trim, events_before).await?;
         let ended = trim(context, operations::trim, events_before).await?;
         let calls = trim(context, model_calls::trim, events_before).await?;
+        trim(context, messages::forget_keys, keys_before).await?;
         remove_superseded_images(context).await;
         Ok(format!(
             "{purged} deleted agents, {keys} idempotency keys, {old} events, {ended} operations, {calls} model calls"

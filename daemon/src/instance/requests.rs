@@ -172,8 +172,12 @@ impl Instances {
     /// # Errors
     /// `not_found`.
     pub async fn find(&self, actor: &Actor, agent: &str) -> Result<Instance> {
-        let (tenant, agent) = (actor.tenant(), agent.to_owned());
-        self.context.store.read(move |conn| instances::find(conn, &tenant, &agent)).await
+        let (tenant, named) = (actor.tenant(), agent.to_owned());
+        let found = self.context.store.read(move |conn| instances::find(conn, &tenant, &named)).await?;
+        match actor.only_agent() {
+            Some(own) if *own != found.id => Err(instances::missing(agent)),
+            _ => Ok(found),
+        }
     }
 
     /// One operation.

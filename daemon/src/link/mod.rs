@@ -3,6 +3,7 @@
 
 mod door;
 mod ears;
+mod pace;
 mod session;
 
 use std::collections::HashMap;

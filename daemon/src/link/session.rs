@@ -9,8 +9,9 @@ use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::pace::Pace;
 use super::{Ears, Introduction, Joined, Links, Speaker, welcome};
 use crate::secret::Secret;
 
@@ -178,7 +179,8 @@ async fn converse<S, E>(line: &Line<'_>, mut queue: mpsc::Receiver<Outbound>, so
 where
     S: Stream<Item = Inbound> + Sink<Outbound, Error = E> + Unpin + Send,
 {
-    let mut working = Working::new();
+    let (mut working, pace) = (Working::new(), Pace::new());
+    let mut pause: Option<Instant> = None;
     loop {
         let outgoing = tokio::select! {
             outgoing = queue.recv() => match outgoing {
@@ -186,22 +188,29 @@ where
                 None => return End::Over,
             },
             Some(answer) = working.next() => answer,
-            incoming = socket.next() => match incoming {
+            () = sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {
+                pause = None;
+                continue;
+            }
+            incoming = socket.next(), if pause.is_none() => match incoming {
                 None => return End::Gone,
                 Some(Inbound::Unfit(code, why)) => return End::Unfit(code, why),
                 Some(Inbound::Pong) => {
                     line.links.sign(line.slot, line.number, false);
                     continue;
                 }
-                Some(Inbound::Text(text)) => match line.heard(&text, &working) {
-                    Ok(Heard::Nothing) => continue,
-                    Ok(Heard::Work(work)) => {
-                        working.push(work);
-                        continue;
+                Some(Inbound::Text(text)) => {
+                    pause = pace.count(text.len()).map(|pause| Instant::now() + pause);
+                    match line.heard(&text, &working) {
+                        Ok(Heard::Nothing) => continue,
+                        Ok(Heard::Work(work)) => {
+                            working.push(work);
+                            continue;
+                        }
+                        Ok(Heard::Answer(answer)) => answer,
+                        Err(end) => return end,
                     }
-                    Ok(Heard::Answer(answer)) => answer,
-                    Err(end) => return end,
-                },
+                }
             },
         };
         // What waits already goes out in the same write.

@@ -96,7 +96,8 @@ pub fn extent(conn: &Connection, instance: &InstanceId) -> Result<Extent> {
 /// `not_found` when there is no such agent any more; storage errors.
 pub fn put(conn: &Connection, instance: &InstanceId, key: &str, json: &str, now: Timestamp) -> Result<()> {
     conn.prepare_cached(
-        "INSERT INTO memory (instance, key, value, updated_at) VALUES (?1, ?2, ?3, ?4)
+        "INSERT INTO memory (tenant_id, instance, key, value, updated_at)
+         VALUES ((SELECT tenant_id FROM instances WHERE id = ?1), ?1, ?2, ?3, ?4)
          ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
     )?
     .execute((instance.as_str(), key, json, ms(now)))

@@ -5,12 +5,10 @@ use agentbot_wire::{ConversationId, InstanceId, Message, MessageId, Platform, Se
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, ToSql, named_params};
 
+use super::events::TRIM_BATCH;
 use super::rows::{Columns, many, one};
 use super::{conversations, ms};
 use crate::error::Result;
-
-/// Rows whose keys [`forget_keys`] forgets at once, so that it never keeps the writer for long.
-pub const FORGET_BATCH: usize = 1_000;
 
 const SELECT: &str = "SELECT id, instance, conversation, sender, content, at, platform, seq, turn FROM messages";
 
@@ -59,8 +57,10 @@ pub fn append(conn: &Connection, new: &NewMessage<'_>, now: Timestamp) -> Result
     let seq = conversations::next_seq(conn, new.conversation, now)?;
     let id = MessageId::mint();
     conn.prepare_cached(
-        "INSERT INTO messages (id, conversation, seq, instance, turn, sender, content, platform, actor, key, at)
-         VALUES (:id, :conversation, :seq, :instance, :turn, :sender, :content, :platform, :actor, :key, :at)",
+        "INSERT INTO messages
+             (id, tenant_id, conversation, seq, instance, turn, sender, content, platform, actor, key, at)
+         VALUES (:id, (SELECT tenant_id FROM conversations WHERE id = :conversation), :conversation, :seq, :instance,
+             :turn, :sender, :content, :platform, :actor, :key, :at)",
     )?
     .execute(named_params! {
         ":id": id.as_str(), ":conversation": new.conversation.as_str(), ":seq": seq,
@@ -102,13 +102,9 @@ pub fn by_key(conn: &Connection, instance: &InstanceId, actor: &str, key: &str) 
 ///
 /// # Errors
 /// Storage errors.
-pub fn answers(conn: &Connection, conversation: &ConversationId, turn: &TurnId) -> Result<Vec<Message>> {
-    let find = conn.prepare_cached(&format!(
-        "{SELECT} WHERE conversation = ?1 AND turn = ?2 AND sender <> 'user' ORDER BY seq DESC LIMIT 2"
-    ))?;
-    let mut found = many(find, [conversation.as_str(), turn.as_str()], from_row)?;
-    found.reverse();
-    Ok(found)
+pub fn answers(conn: &Connection, turn: &TurnId) -> Result<Vec<Message>> {
+    let find = conn.prepare_cached(&format!("{SELECT} WHERE turn = ?1 AND sender <> 'user' ORDER BY seq"))?;
+    many(find, [turn.as_str()], from_row)
 }
 
 /// Which messages of a conversation are wanted.
@@ -181,12 +177,30 @@ pub fn count(conn: &Connection, instance: &InstanceId) -> Result<u64> {
     Ok(count.query_row([instance.as_str()], |row| row.get(0))?)
 }
 
-/// Forgets idempotency keys of messages from before a time, at most [`FORGET_BATCH`]; says how many.
+/// Removes messages and turns of an agent, the oldest first, at most [`TRIM_BATCH`] of each, so that it never keeps the writer
+/// for long; says how many are gone.
+///
+/// # Errors
+/// Storage errors.
+pub fn remove_some(conn: &Connection, instance: &InstanceId) -> Result<usize> {
+    let batch = i64::try_from(TRIM_BATCH).unwrap_or(i64::MAX);
+    let mut gone = 0;
+    for delete in [
+        "DELETE FROM messages WHERE row IN (SELECT row FROM messages WHERE instance = ?1 LIMIT ?2)",
+        "DELETE FROM turns WHERE rowid IN (
+             SELECT t.rowid FROM conversations c JOIN turns t ON t.conversation = c.id WHERE c.instance = ?1 LIMIT ?2)",
+    ] {
+        gone += conn.prepare_cached(delete)?.execute((instance.as_str(), batch))?;
+    }
+    Ok(gone)
+}
+
+/// Forgets idempotency keys of messages from before a time, at most [`TRIM_BATCH`]; says how many.
 ///
 /// # Errors
 /// Storage errors.
 pub fn forget_keys(conn: &Connection, before: Timestamp) -> Result<usize> {
-    let batch = i64::try_from(FORGET_BATCH).unwrap_or(i64::MAX);
+    let batch = i64::try_from(TRIM_BATCH).unwrap_or(i64::MAX);
     Ok(conn
         .prepare_cached(
             "UPDATE messages SET key = NULL

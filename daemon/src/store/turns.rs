@@ -68,8 +68,9 @@ fn from_row(row: &Row<'_>) -> Result<Turn> {
 /// Storage errors.
 pub fn insert(conn: &Connection, turn: &Turn, retry_of: Option<&TurnId>, now: Timestamp) -> Result<()> {
     conn.prepare_cached(
-        "INSERT INTO turns (id, conversation, instance, message, status, retry_of, created_at)
-         VALUES (:id, :conversation, :instance, :message, :status, :retry_of, :now)",
+        "INSERT INTO turns (id, tenant_id, conversation, instance, message, status, retry_of, created_at)
+         VALUES (:id, (SELECT tenant_id FROM conversations WHERE id = :conversation), :conversation, :instance,
+             :message, :status, :retry_of, :now)",
     )?
     .execute(named_params! {
         ":id": turn.id.as_str(), ":conversation": turn.conversation.as_str(), ":instance": turn.instance.as_str(),
@@ -116,13 +117,24 @@ pub fn open_of(conn: &Connection, instance: &InstanceId) -> Result<Vec<Turn>> {
     many(find, [instance.as_str()], from_row)
 }
 
-/// The turn that repeats another one and has not ended.
+/// How many turns of an agent have not ended, and how many of these are of one conversation.
 ///
 /// # Errors
 /// Storage errors.
-pub fn open_retry(conn: &Connection, of: &TurnId) -> Result<Option<Turn>> {
-    let find = conn.prepare_cached(&format!("{SELECT} WHERE retry_of = ?1 AND ended_at IS NULL"))?;
-    one(find, [of.as_str()], from_row)
+pub fn count_open(conn: &Connection, instance: &InstanceId, conversation: &ConversationId) -> Result<(usize, usize)> {
+    let mut count = conn.prepare_cached(
+        "SELECT count(*), coalesce(sum(conversation = ?2), 0) FROM turns WHERE instance = ?1 AND ended_at IS NULL",
+    )?;
+    Ok(count.query_row([instance.as_str(), conversation.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))?)
+}
+
+/// The newest turn that answers a message.
+///
+/// # Errors
+/// Storage errors.
+pub fn newest_of(conn: &Connection, message: &MessageId) -> Result<Option<Turn>> {
+    let find = conn.prepare_cached(&format!("{SELECT} WHERE message = ?1 ORDER BY rowid DESC LIMIT 1"))?;
+    one(find, [message.as_str()], from_row)
 }
 
 /// Writes down that a process of the agent took an open turn.

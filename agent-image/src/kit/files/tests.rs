@@ -204,7 +204,28 @@ fn a_failed_write_leaves_the_old_file_and_no_rest() {
     fs::create_dir(scene.workspace.join("b")).unwrap();
     scene.fails("write", "b");
     assert_eq!(scene.says("read", "a", None), "old");
-    assert_eq!(fs::read_dir(&scene.workspace).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(&scene.workspace).unwrap().count(), 3);
+    assert_eq!(fs::read_dir(scene.workspace.join(HIDDEN)).unwrap().count(), 0);
+}
+
+#[test]
+fn a_write_that_is_killed_in_the_middle_leaves_nothing_where_the_model_looks() {
+    let scene = scene();
+    scene.says("write", "notes/a", Some("old"));
+    // What a write does before it renames.
+    Unborn::make(&scene.workspace, "new").unwrap();
+    assert_eq!(scene.says("read", "notes/a", None), "old");
+    scene.says("delete", "notes/a", None);
+    assert_eq!(scene.says("list", "notes", None), r#"{"entries":[]}"#);
+    scene.says("delete", "notes", None);
+}
+
+#[test]
+fn what_stands_in_the_agents_own_place_is_not_followed() {
+    let scene = scene();
+    symlink("..", scene.workspace.join(HIDDEN)).unwrap();
+    assert!(scene.fails("write", "a").contains("link"));
+    assert_eq!(fs::read_dir(scene.workspace.parent().unwrap()).unwrap().count(), 2);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A turn that is with its agent, or was.
 
-use agentbot_wire::{ApiError, Code, ConversationId, MAX_MESSAGE, TurnId, TurnStatus};
+use agentbot_wire::{ApiError, Code, ConversationId, MAX_MESSAGE, MessageId, TurnId, TurnStatus};
 use tokio::time::Instant;
 
-use super::{Effect, End, Limits, MAX_ATTEMPTS, Presence};
+use super::{Effect, End, Limits, MAX_ATTEMPTS, MAX_OFFERS, Presence};
 use crate::store::turns::Turn;
 
 /// How far a turn is with its agent.
@@ -23,8 +23,12 @@ pub(super) enum Stage {
 #[derive(Clone, Debug)]
 pub(super) struct Active {
     pub(super) turn: TurnId,
+    /// What it answers.
+    pub(super) message: MessageId,
     pub(super) stage: Stage,
     pub(super) attempt: u32,
+    /// Processes that it was offered to and that did not take it.
+    pub(super) offers: u32,
     /// Whether a process of the agent has it, or had; which one.
     pub(super) taken: bool,
     pub(super) boot: Option<String>,
@@ -37,11 +41,13 @@ pub(super) struct Active {
 
 impl Active {
     /// A turn that the agent is to have.
-    pub(super) fn new(turn: TurnId, now: Instant) -> Self {
+    pub(super) fn new(turn: TurnId, message: MessageId, now: Instant) -> Self {
         Self {
             turn,
+            message,
             stage: Stage::Offered,
             attempt: 1,
+            offers: 0,
             taken: false,
             boot: None,
             output: false,
@@ -60,7 +66,7 @@ impl Active {
             taken: true,
             boot: turn.boot.clone(),
             output: turn.output,
-            ..Self::new(turn.id.clone(), now)
+            ..Self::new(turn.id.clone(), turn.message.clone(), now)
         }
     }
 
@@ -85,6 +91,15 @@ impl Active {
             self.attempt += 1;
             self.taken = false;
             self.since = now;
+        } else if !self.taken && !lives {
+            // A message that an agent does not live to take must not come for ever.
+            self.offers += 1;
+            if self.offers > MAX_OFFERS {
+                return Some(self.end(conversation, TurnStatus::Failed, Some(never_taken())));
+            }
+        }
+        if !self.taken {
+            self.boot.clone_from(&agent.boot);
         }
         self.stage = Stage::Offered;
         self.sign = now;
@@ -114,11 +129,20 @@ impl Active {
         self.stage = Stage::Ending;
         Effect::End(End {
             turn: self.turn.clone(),
+            message: self.message.clone(),
             conversation: conversation.clone(),
             status,
             answer: std::mem::take(&mut self.text),
             error,
         })
+    }
+}
+
+fn never_taken() -> ApiError {
+    ApiError {
+        code: Code::AgentUnresponsive,
+        message: format!("the agent ended {MAX_OFFERS} times before it took the message"),
+        hint: Some("`agentbotctl show` tells how it ended; ask again with chat.retry".to_owned()),
     }
 }
 

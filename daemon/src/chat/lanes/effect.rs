@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentbot_wire::{ApiError, ConversationId, SlotId, ToolCall, TurnId, TurnStatus};
+use agentbot_wire::{ApiError, ConversationId, MessageId, SlotId, ToolCall, TurnId, TurnStatus};
 
 /// An agent's connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Limits {
 pub struct End {
     /// The turn.
     pub turn: TurnId,
+    /// What it was to answer.
+    pub message: MessageId,
     /// Its conversation.
     pub conversation: ConversationId,
     /// How.

@@ -102,7 +102,7 @@ fn the_first_sign_of_a_turn_is_written_down_and_so_is_its_first_output() {
     let shown = Effect::Shown { turn: turn.clone() };
     let effects = lanes.delta(&turn, 1, "he", false, now).unwrap();
     assert_eq!(effects[..2], [taken, shown], "a piece before the answer to the offer says that the agent has it");
-    assert_eq!(lanes.acked(&turn, 1, now), [], "the answer comes late");
+    assert_eq!(lanes.acked(&turn, 1, now), Some(Vec::new()), "the answer comes late");
     let effects = lanes.delta(&turn, 1, "llo", false, now).unwrap();
     assert!(matches!(&effects[..], [Effect::Delta { index: 1, text, snapshot: false, .. }] if text == "llo"));
     let partial = &lanes.partials(None)[0];
@@ -133,11 +133,41 @@ fn what_a_former_connection_or_a_stranger_says_of_a_turn_is_not_heard() {
 #[test]
 fn a_turn_that_was_not_taken_is_offered_again_and_counts_no_attempt() {
     let (mut lanes, turn, now) = offered();
-    for connection in 2..9 {
+    for connection in 2..90 {
         lanes.left(connection - 1);
-        let effects = lanes.joined(presence(connection, Some(&connection.to_string())), now);
-        assert_eq!(offers(&effects), [(turn.clone(), 1)]);
+        assert_eq!(offers(&lanes.joined(presence(connection, Some("a")), now)), [(turn.clone(), 1)]);
     }
+}
+
+#[test]
+fn a_message_that_no_process_lives_to_take_does_not_come_for_ever() {
+    let (mut lanes, turn, now) = offered();
+    let join = |lanes: &mut Lanes, connection: u64| {
+        lanes.left(connection - 1);
+        lanes.joined(presence(connection, Some(&connection.to_string())), now)
+    };
+    let last = 1 + u64::from(MAX_OFFERS);
+    for connection in 2..=last {
+        assert_eq!(offers(&join(&mut lanes, connection)), [(turn.clone(), 1)]);
+    }
+    assert_eq!(ends(&join(&mut lanes, last + 1)), [(turn, TurnStatus::Failed)]);
+}
+
+#[test]
+fn of_two_connections_that_join_in_the_wrong_order_the_newer_one_counts() {
+    let (mut lanes, turn, now) = offered();
+    lanes.joined(presence(3, Some("a")), now);
+    assert_eq!(lanes.joined(presence(2, Some("a")), now), []);
+    lanes.left(2);
+    assert!(lanes.done(&turn, 3, "x".to_owned(), now).is_some());
+}
+
+#[test]
+fn an_agent_that_takes_a_stopped_turn_is_known_to_do_so() {
+    let (mut lanes, turn, now) = offered();
+    assert!(lanes.acked(&turn, 1, now).is_some());
+    lanes.abort(&turn, error(Code::Cancelled)).unwrap();
+    assert_eq!(lanes.acked(&turn, 1, now), None);
 }
 
 #[test]
@@ -240,6 +270,13 @@ fn an_agent_that_hangs_is_given_so_long_and_no_longer() {
         assert_eq!(lanes.tick(LIMITS, now), []);
     }
     assert_eq!(ends(&lanes.tick(LIMITS, begun + LIMITS.total)), [(turn, TurnStatus::Failed)]);
+
+    let (mut lanes, turn, now) = offered();
+    assert_eq!(
+        ends(&lanes.tick(LIMITS, now + LIMITS.total)),
+        [(turn, TurnStatus::Failed)],
+        "also when it is not taken"
+    );
 
     let (mut lanes, turn, now) = offered();
     lanes.acked(&turn, 1, now);
@@ -348,7 +385,7 @@ proptest! {
                     lanes.left(connection);
                     Vec::new()
                 }
-                Act::Ack(at) => lanes.acked(&turn(at), connection, now),
+                Act::Ack(at) => lanes.acked(&turn(at), connection, now).unwrap_or_default(),
                 Act::Refuse(at) => lanes.refused(&turn(at), connection, error(Code::Busy), now),
                 Act::Late(at) => lanes.unanswered(&turn(at), connection, error(Code::AgentUnresponsive)),
                 Act::Delta(at) => lanes.delta(&turn(at), connection, "x", false, now).unwrap_or_default(),

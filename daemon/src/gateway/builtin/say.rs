@@ -11,12 +11,16 @@ const SHOWN: usize = 16_000;
 /// What it is, wherever that matters.
 const PLAIN: &str =
     "No language model is configured for me: I am Agentbot's builtin assistant and follow a few fixed rules.";
-/// How to change that.
-const ADD: &str = "To add one, run `agentbotctl model discover` on the host, or set one under `[models.providers]` in \
-    the configuration and choose it as `default`.";
+/// Where there is more.
+const MORE: &str = "Say `help` to see what I can do and how to get an agent with a language model.";
+/// How to get one. An agent keeps the model that it was provisioned with.
+const ADD: &str = "For a language model, set its server under `[models.providers]` in the daemon's configuration; \
+    `agentbotctl model discover` on the host finds servers and prints the lines. Then \
+    `agentbotctl provision NAME --model PROVIDER/MODEL` makes an agent that uses it; agents that exist keep the model \
+    they have.";
 
 pub(super) fn greeting() -> String {
-    format!("Hello! {PLAIN} Say `help` to see what I can do. {ADD}")
+    format!("Hello! {PLAIN} {MORE}")
 }
 
 pub(super) fn who() -> String {
@@ -28,7 +32,7 @@ pub(super) fn thanks() -> String {
 }
 
 pub(super) fn unknown() -> String {
-    format!("I do not understand that. {PLAIN} Say `help` to see what I can do. {ADD}")
+    format!("I do not understand that. {PLAIN} {MORE}")
 }
 
 pub(super) fn help() -> String {

@@ -2,12 +2,12 @@
 
 use agentbot_wire::{ApiError, Code};
 use axum::Json;
-use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+pub use crate::http::shape::{method_not_allowed, not_found};
 use crate::http::status;
 
 /// A refusal on its way out.
@@ -66,18 +66,6 @@ impl IntoResponse for OpenAiError {
         }
         response
     }
-}
-
-/// The answer to a path that does not exist.
-pub async fn not_found() -> OpenAiError {
-    Error::new(Code::NotFound, "there is no such path").hint("docs/API.md lists the paths").into()
-}
-
-/// The answer to a method that a path does not have.
-pub async fn method_not_allowed(request: Request) -> OpenAiError {
-    Error::new(Code::MethodNotAllowed, format!("this path does not take {}", request.method()))
-        .hint("the header `Allow` lists what it takes")
-        .into()
 }
 
 #[cfg(test)]

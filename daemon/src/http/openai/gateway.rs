@@ -58,7 +58,7 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Result<Response, OpenAiError> {
-    let (nonce, introduction) = models.context.introduction(&slot).await;
+    let (nonce, introduction) = models.context.introduction(&slot).await?;
     let shown = bearer(request.headers()).unwrap_or_default();
     if !bool::from(shown.as_bytes().ct_eq(nonce.expose().as_bytes())) {
         return Err(Error::new(Code::Unauthenticated, "this is not the nonce of this agent")

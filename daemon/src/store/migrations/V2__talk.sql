@@ -20,6 +20,7 @@ CREATE INDEX conversations_by_use ON conversations (instance, updated_at);
 CREATE TABLE messages (
     row          INTEGER PRIMARY KEY,                  -- the order in which they were stored
     id           TEXT    NOT NULL UNIQUE,
+    tenant_id    TEXT    NOT NULL,
     conversation TEXT    NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
     seq          INTEGER NOT NULL,                     -- 1, 2, 3 .. in its conversation, without gaps
     instance     TEXT    NOT NULL,
@@ -34,9 +35,12 @@ CREATE TABLE messages (
 CREATE UNIQUE INDEX messages_by_seq ON messages (conversation, seq);
 CREATE INDEX messages_by_instance ON messages (instance);
 CREATE UNIQUE INDEX messages_by_key ON messages (instance, actor, key) WHERE key IS NOT NULL;
+CREATE INDEX messages_with_key ON messages (at) WHERE key IS NOT NULL;
+CREATE INDEX messages_by_turn ON messages (turn) WHERE turn IS NOT NULL;
 
 CREATE TABLE turns (
     id           TEXT PRIMARY KEY,
+    tenant_id    TEXT    NOT NULL,
     conversation TEXT    NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
     instance     TEXT    NOT NULL,
     message      TEXT    NOT NULL,                     -- what it answers
@@ -50,10 +54,11 @@ CREATE TABLE turns (
     ended_at     INTEGER
 ) STRICT;
 CREATE INDEX turns_by_conversation ON turns (conversation);
-CREATE INDEX turns_open ON turns (instance) WHERE ended_at IS NULL;
-CREATE INDEX turns_by_retry ON turns (retry_of) WHERE retry_of IS NOT NULL;
+CREATE INDEX turns_by_message ON turns (message);
+CREATE INDEX turns_open ON turns (instance, conversation) WHERE ended_at IS NULL;
 
 CREATE TABLE memory (
+    tenant_id  TEXT    NOT NULL,
     instance   TEXT    NOT NULL REFERENCES instances (id) ON DELETE CASCADE,
     key        TEXT    NOT NULL,
     value      TEXT    NOT NULL,                       -- JSON

@@ -32,7 +32,22 @@ fn it_never_passes_for_a_language_model() {
     for said in ["hello", "who are you", "help", "write me a poem about rain"] {
         let answer = text(reply(&request(user(said), &[])));
         assert!(answer.contains("No language model is configured"), "{answer}");
-        assert!(answer.contains("agentbotctl model discover") && answer.contains("[models.providers]"), "{answer}");
+    }
+}
+
+#[test]
+fn how_to_get_a_language_model_is_told_as_it_works() {
+    for said in ["help", "who are you"] {
+        let answer = text(reply(&request(user(said), &[])));
+        let steps =
+            ["[models.providers]", "agentbotctl model discover", "agentbotctl provision NAME --model PROVIDER/MODEL"];
+        assert!(steps.iter().all(|step| answer.contains(step)), "{answer}");
+        // The default is for agents made afterwards: it helps nobody who asks.
+        assert!(!answer.contains("`default`"), "{answer}");
+    }
+    for said in ["hello", "write me a poem about rain"] {
+        let answer = text(reply(&request(user(said), &[])));
+        assert!(answer.contains("`help`") && answer.matches(['.', '!']).count() <= 3, "{answer}");
     }
 }
 
