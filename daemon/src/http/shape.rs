@@ -22,7 +22,7 @@ impl Called {
     /// Of a request.
     pub fn of(request: &Request) -> Self {
         // Within a part of a router the path is shortened.
-        let path = request.extensions().get::<OriginalUri>().map_or(request.uri(), |called| &called.0).path();
+        let path = request.extensions().get::<OriginalUri>().map_or_else(|| request.uri(), |called| &called.0).path();
         Self { openai: path.starts_with("/v1/"), tag: request.extensions().get::<RequestId>().cloned() }
     }
 
