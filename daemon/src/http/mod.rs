@@ -4,6 +4,7 @@
 mod agent;
 mod agentbot;
 mod auth;
+mod bearer;
 mod body;
 mod idempotency;
 mod limit;
@@ -12,7 +13,6 @@ mod pace;
 mod patience;
 mod quota;
 mod request_id;
-mod seats;
 mod serve;
 mod shape;
 mod socket;

@@ -13,10 +13,10 @@ use super::auth;
 use super::limit::{Window, whole_seconds};
 use super::pace::{Bucket, Pace};
 use super::request_id::RequestId;
-use super::seats::{Seat, Seats};
 use crate::config::Http;
 use crate::error::Error;
 use crate::identity::CredentialHash;
+use crate::ration::{Seat, Seats};
 
 /// Messages that one token may send by HTTP in a minute, as dialect B has it.
 pub const POSTS: usize = 60;

@@ -19,7 +19,7 @@ use axum::routing::{delete, get, post};
 use self::envelope::Refusal;
 use super::auth::{Policy, guarded};
 use super::request_id::RequestId;
-pub use super::shape::{method_not_allowed, not_found};
+use super::shape::{method_not_allowed, not_found};
 use super::{State, ws};
 use crate::error::Error;
 

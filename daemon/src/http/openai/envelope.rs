@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::error::Error;
-pub use crate::http::shape::{method_not_allowed, not_found};
 use crate::http::status;
 
 /// A refusal on its way out.

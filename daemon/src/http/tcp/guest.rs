@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::limit::principal;
 use crate::http::quota::Quotas;
-use crate::http::seats::Seat;
 use crate::identity::CredentialHash;
+use crate::ration::Seat;
 
 /// Strangers of one address, the oldest first.
 type Strangers = BTreeMap<u64, CancellationToken>;
