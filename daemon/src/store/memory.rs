@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
-use super::error::foreign_key_violation;
 use super::instances::missing;
 use super::{damaged, ms, time};
 use crate::error::Result;
@@ -95,17 +94,14 @@ pub fn extent(conn: &Connection, instance: &InstanceId) -> Result<Extent> {
 /// # Errors
 /// `not_found` when there is no such agent any more; storage errors.
 pub fn put(conn: &Connection, instance: &InstanceId, key: &str, json: &str, now: Timestamp) -> Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO memory (tenant_id, instance, key, value, updated_at)
-         VALUES ((SELECT tenant_id FROM instances WHERE id = ?1), ?1, ?2, ?3, ?4)
-         ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
-    )?
-    .execute((instance.as_str(), key, json, ms(now)))
-    .map_err(|error| match error {
-        error if foreign_key_violation(&error) => missing(instance.as_str()),
-        error => error.into(),
-    })?;
-    Ok(())
+    let put = conn
+        .prepare_cached(
+            "INSERT INTO memory (tenant_id, instance, key, value, updated_at)
+             SELECT tenant_id, id, ?2, ?3, ?4 FROM instances WHERE id = ?1
+             ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+        )?
+        .execute((instance.as_str(), key, json, ms(now)))?;
+    if put == 0 { Err(missing(instance.as_str())) } else { Ok(()) }
 }
 
 /// Forgets a key; says whether there was one.
