@@ -149,7 +149,8 @@ async fn an_agent_whose_connection_is_taken_over_and_dropped_is_neither_killed_n
     for _ in 0..3 {
         let mut other = agentbot_tests::FakeAgent::connect(&run, uid, uid, &nonce).await.unwrap();
         other.hello(&nonce).await.unwrap();
-        other.beat().await.unwrap();
+        // The agent itself may have come back already, and taken the connection over.
+        let _ = other.beat().await;
         drop(other);
     }
 

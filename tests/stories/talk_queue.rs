@@ -1,5 +1,6 @@
 //! Turns wait for one another, and for their agent.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agentbot_tests::{Call, Daemon, ECHO, EchoAgent, Setup, Shown};
@@ -122,9 +123,16 @@ async fn a_deleted_agents_turns_end_and_undelete_brings_the_conversation_back() 
     agent.take().await;
 
     daemon.delete_agent("helper").await;
-    for turn in [&runs.turn, &waits.turn] {
-        assert_eq!(client.done(turn).await.status, TurnStatus::Cancelled);
+    // They end in any order.
+    let mut ended = BTreeSet::new();
+    while ended.len() < 2 {
+        let done =
+            client.until("an end", |shown| if let Shown::Done(done) = shown { Some(done.clone()) } else { None });
+        let done = done.await;
+        assert_eq!(done.status, TurnStatus::Cancelled);
+        ended.insert(done.turn);
     }
+    assert_eq!(ended, BTreeSet::from([runs.turn, waits.turn]));
     client.ledger.check();
     drop(agent);
     daemon.call(Call::post("/api/instance/helper/undelete").respond_async()).await.expect(202);

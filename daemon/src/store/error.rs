@@ -5,7 +5,7 @@ use std::path::Path;
 
 use agentbot_wire::Code;
 use rusqlite::ErrorCode;
-use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+use rusqlite::ffi::{SQLITE_CONSTRAINT_FOREIGNKEY, SQLITE_IOERR_SHMSIZE};
 
 use crate::error::Error;
 
@@ -93,6 +93,12 @@ pub fn unique_violation(error: &rusqlite::Error) -> Option<&str> {
         }
         _ => None,
     }
+}
+
+/// Whether an insert or update named a row that is not there.
+#[must_use]
+pub fn foreign_key_violation(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|failure| failure.extended_code == SQLITE_CONSTRAINT_FOREIGNKEY)
 }
 
 #[cfg(test)]

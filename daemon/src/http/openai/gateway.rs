@@ -125,11 +125,14 @@ fn events(pieces: Pieces, broke: impl Fn(&Error) + Send + 'static) -> Response {
 }
 
 /// `GET /v1/models`.
-async fn list(State(models): State<Models>) -> Response {
-    let list = models.gateway.list().await;
+async fn list(
+    State(models): State<Models>,
+    Extension(Admitted { who, .. }): Extension<Admitted>,
+) -> Result<Response, OpenAiError> {
+    let list = models.gateway.list_for(&who).await?;
     let now = jiff::Timestamp::now().as_second();
     let entry = |id: &str, owner: &str| json!({"id": id, "object": "model", "created": now, "owned_by": owner});
     let aliases = list.aliases.keys().map(|alias| entry(alias, "alias"));
     let data: Vec<_> = list.models.iter().map(|model| entry(&model.id, &model.provider)).chain(aliases).collect();
-    axum::Json(json!({"object": "list", "data": data})).into_response()
+    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
 }
