@@ -108,10 +108,17 @@ provision_agent() {
 }
 
 talk_to_agent() {
-    local greeting='hello'
+    local greeting='hello' said
     say "Talking to it: agentbotctl chat $agent \"$greeting\""
-    ctl chat "$agent" "$greeting" || die "the agent \"$agent\" did not answer" \
-        "one that an earlier version made cannot: agentbotctl delete $agent, then make quickstart again; undelete brings it back"
+    # Whatever is piped into this script is not part of what is said.
+    ctl chat "$agent" "$greeting" </dev/null && return
+    # Asked again for the code, which is for programs: only one of them means an agent that cannot talk at all.
+    said=$(ctl -o json chat "$agent" "$greeting" </dev/null 2>/dev/null || true)
+    if [[ $said == *'"code":"unsupported"'* ]]; then
+        die "the agent \"$agent\" was made by an earlier version and cannot talk" \
+            "agentbotctl delete $agent, then make quickstart again; undelete brings it back"
+    fi
+    die "the agent \"$agent\" did not answer" "what is wrong with it: agentbotctl show $agent"
 }
 
 farewell() {

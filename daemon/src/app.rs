@@ -203,6 +203,7 @@ impl App {
             connections: config.limits.connections,
             header_timeout: config.limits.header_timeout,
             idle_timeout: config.limits.idle_timeout,
+            unread_timeout: config.limits.idle_timeout,
         };
         let host = state.daemon.host.clone();
         let left_open = chat.resume().await?;
@@ -211,8 +212,8 @@ impl App {
             // Anybody may hold a connection open before it is known who it is: there it may not lie idle for long.
             let idle_timeout = config.limits.header_timeout;
             let bounds = http::Bounds { connections: config.http.connections, idle_timeout, ..bounds };
-            let router = http::tcp_router(state.clone());
-            tasks.spawn(http::serve_tcp(door, router, bounds, tasks.clone(), stop.clone()));
+            let (router, counts) = (http::tcp_router(state.clone()), Arc::clone(&state.clients));
+            tasks.spawn(http::serve_tcp(door, router, bounds, counts, tasks.clone(), stop.clone()));
         }
         let gateway = state.gateway.clone();
         let router = http::admin_router(state);

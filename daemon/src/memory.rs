@@ -1,5 +1,7 @@
 //! What agents remember: keys with any JSON, theirs alone, bounded in every direction.
 
+use std::time::Duration;
+
 use agentbot_wire::{
     Code, InstanceId, MAX_FRAME, MAX_MEMORY_BULK, MAX_MEMORY_KEY, MAX_MEMORY_KEYS, MAX_MEMORY_VALUE, MemoryFound,
     MemoryGet, MemoryPut, MemorySaved, MemorySearch, MemoryView,
@@ -7,7 +9,7 @@ use agentbot_wire::{
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::ration::Pace;
+use crate::ration::{Pace, Turn, Turns};
 use crate::store::{Connection, Store, memory as table, now};
 
 /// Keys that an agent may write in a second, over time.
@@ -20,6 +22,8 @@ pub const MAX_TOTAL: usize = 16 * 1024 * 1024;
 const ANSWER: usize = MAX_FRAME - 4 * 1024;
 /// What a search gives when nobody says how many.
 const FOUND: u32 = 20;
+/// Time that an agent waits for its own look before.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest text that is searched for, in characters.
 const MAX_QUERY: usize = 256;
 
@@ -28,23 +32,28 @@ const MAX_QUERY: usize = 256;
 pub struct Memory {
     store: Store,
     writes: Pace<InstanceId>,
+    looks: Turns<InstanceId>,
 }
 
 impl Memory {
     /// In a store.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, writes: Pace::new(WRITES_PER_SECOND, WRITES_AT_ONCE) }
+        Self { store, writes: Pace::new(WRITES_PER_SECOND, WRITES_AT_ONCE), looks: Turns::default() }
     }
 
     /// An agent reads one key or all; what does not fit a frame is left out.
     ///
     /// # Errors
-    /// `invalid` for a key that there cannot be; storage errors.
+    /// `invalid` for a key that there cannot be; `busy` for all while the agent looks already; storage errors.
     pub async fn get(&self, instance: &InstanceId, params: &MemoryGet) -> Result<MemoryFound> {
         let instance = instance.clone();
         let Some(key) = params.key.clone() else {
-            let all = move |conn: &Connection| table::some(conn, &instance, ANSWER, usize::MAX, |_, _| true);
+            let turn = self.turn(&instance).await?;
+            let all = move |conn: &Connection| {
+                let _turn = turn;
+                table::some(conn, &instance, ANSWER, usize::MAX, |_, _| true)
+            };
             let (memory, more) = self.store.scan(all).await?;
             return Ok(MemoryFound { memory, more });
         };
@@ -56,7 +65,8 @@ impl Memory {
     /// An agent writes one key, or forgets it.
     ///
     /// # Errors
-    /// `invalid`, `too_large`, `limit_reached`; `rate_limited` when it writes too often; storage errors.
+    /// `invalid`, `too_large`, `limit_reached`; `rate_limited` when it writes too often; `not_found` when it was purged
+    /// meanwhile; storage errors.
     pub async fn put(&self, instance: &InstanceId, params: &MemoryPut) -> Result<MemorySaved> {
         let entry = Entry::check(&params.key, &params.value)?;
         if !self.writes.keeps(instance) {
@@ -74,7 +84,7 @@ impl Memory {
     /// An agent searches keys and values.
     ///
     /// # Errors
-    /// `invalid` for an empty or too long text; storage errors.
+    /// `invalid` for an empty or too long text; `busy` while the agent looks already; storage errors.
     pub async fn search(&self, instance: &InstanceId, params: &MemorySearch) -> Result<MemoryFound> {
         let query = params.query.trim().to_lowercase();
         if query.is_empty() || query.chars().count() > MAX_QUERY {
@@ -83,17 +93,23 @@ impl Memory {
         let limit = params.limit.unwrap_or(FOUND);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).clamp(1, MAX_MEMORY_KEYS);
         let instance = instance.clone();
+        let query = Query::new(query);
+        let turn = self.turn(&instance).await?;
         let search = move |conn: &Connection| {
-            table::some(conn, &instance, ANSWER, limit, |key, value| {
-                let text = match value {
-                    Value::String(text) => text.to_lowercase(),
-                    other => other.to_string().to_lowercase(),
-                };
-                text.contains(&query) || key.to_lowercase().contains(&query)
-            })
+            let _turn = turn;
+            table::some(conn, &instance, ANSWER, limit, |key, json| query.is_in(key, json))
         };
         let (memory, more) = self.store.scan(search).await?;
         Ok(MemoryFound { memory, more })
+    }
+
+    /// An agent looks through its memory once at a time, so that others may too. A look that nobody waits for any more
+    /// keeps its turn until it ends.
+    async fn turn(&self, instance: &InstanceId) -> Result<Turn> {
+        self.looks.wait(instance, PATIENCE).await.ok_or_else(|| {
+            Error::new(Code::Busy, "this agent looks through its memory already")
+                .hint("wait for one answer before the next")
+        })
     }
 
     /// Everything that an agent remembers, for those who may see it.
@@ -161,6 +177,40 @@ impl Memory {
                 Ok(())
             })
             .await
+    }
+}
+
+/// A text that is searched for, in lower case.
+struct Query {
+    plain: String,
+    /// As it stands within a text of JSON, between the quotes.
+    escaped: String,
+}
+
+impl Query {
+    fn new(plain: String) -> Self {
+        let quoted = Value::String(plain.clone()).to_string();
+        let inside = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+        Self { escaped: inside.unwrap_or(&quoted).to_owned(), plain }
+    }
+
+    /// Whether it is in a key or a value, whatever their case. A value is parsed only where that can change the answer.
+    fn is_in(&self, key: &str, json: &str) -> bool {
+        if key.to_lowercase().contains(&self.plain) {
+            return true;
+        }
+        let lower = json.to_lowercase();
+        if !json.starts_with('"') {
+            return lower.contains(&self.plain);
+        }
+        if !lower.contains(&self.escaped) {
+            return false;
+        }
+        match serde_json::from_str(json) {
+            Ok(Value::String(text)) => text.to_lowercase().contains(&self.plain),
+            // Whoever reads it finds it damaged, and says so.
+            _ => true,
+        }
     }
 }
 

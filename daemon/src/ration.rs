@@ -4,7 +4,9 @@
 mod pace;
 mod quiet;
 mod seats;
+mod turns;
 
 pub use pace::Pace;
 pub use quiet::Quiet;
 pub use seats::{Seat, Seats};
+pub use turns::{Turn, Turns};

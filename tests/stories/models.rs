@@ -245,6 +245,33 @@ async fn a_server_that_misbehaves_is_cut_off_and_said_so() {
     daemon.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_without_end_cost_the_log_a_line_a_second_and_the_table_a_row_a_minute() {
+    const FAILURES: usize = 40;
+    let (server, files) = (ModelServer::start(None).await, tempfile::tempdir().unwrap());
+    let daemon = Daemon::start(with_provider(&server, &files.path().join("key"))).await;
+    let agent = Agent::of(&daemon, "own").await;
+    let begun = Instant::now();
+    let whole = futures_util::future::join_all((0..4).map(|_| async {
+        for _ in 0..FAILURES / 4 {
+            refused(&agent.ask("up/fails", false).await, 502, "model_failed");
+        }
+    }));
+    whole.await;
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap() + 2;
+    let log = daemon.log_since_start();
+    let lines = log.lines().filter(|line| line.contains("a call of a model failed")).count();
+    assert!((1..=seconds).contains(&lines) && lines < FAILURES, "{lines} lines in {seconds} s");
+    assert!(!log.contains("a call in OpenAI's shape failed"));
+    let rows = eventually("rows", SOON, async || {
+        let rows = calls(&daemon);
+        if rows.is_empty() { Err("none".to_owned()) } else { Ok(rows) }
+    })
+    .await;
+    assert!(rows.len() <= seconds / 60 + 2, "{rows:?}");
+    daemon.finish().await;
+}
+
 /// Memory of the daemon in KiB.
 fn resident(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid().unwrap())).unwrap();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Call, Daemon, EchoAgent, Home, Reply, Setup, http};
+use agentbot_tests::{Call, ChatClient, Daemon, EchoAgent, Ended, Home, Reply, Setup, http};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -263,6 +263,8 @@ async fn sixty_messages_a_minute_are_the_limit_of_a_credential() {
         join_all((0..60).map(|_| call(door, message(&token)))).await.iter().map(|reply| reply.status).collect();
     assert!(statuses.iter().all(|status| *status == 400), "{statuses:?}");
     call(door, message(&token)).await.expect_error(429, "rate_limited");
+    let other_way = Call::post("/v1/chat/completions").json(&json!({})).header("authorization", bearer(&token));
+    assert_eq!(call(door, other_way).await.status, 429, "both ways have one count");
     call(door, Call::get("/api/chat").header("authorization", bearer(&token))).await.expect(200);
     daemon.provision("other").await;
     call(door, message(&daemon.token("other").await)).await.expect_error(400, "invalid");
@@ -287,6 +289,51 @@ async fn connections_are_bounded_and_slow_heads_are_not_waited_for() {
     assert!(held.into_iter().all(|answer| answer.is_ok()));
     assert!(begun.elapsed() < SHORT, "{:?}", begun.elapsed());
     daemon.get("/api/health").await.expect(200);
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_token_has_so_many_connections_and_no_more() {
+    let (setup, door) = Setup::scripted().set("http.token_connections", "2").tcp();
+    let daemon = Daemon::start(setup).await;
+    daemon.provision("helper").await;
+    daemon.provision("other").await;
+    let (token, other) = (daemon.token("helper").await, daemon.token("other").await);
+    let open = async |token: &str| ChatClient::knock_tcp(door, token).await;
+    let (first, second) = (open(&token).await.expect("a socket"), open(&token).await.expect("a socket"));
+    assert!(matches!(open(&token).await, Err(Ended::Status(429))));
+    let get = |token: &str| Call::get("/api/chat").header("authorization", bearer(token));
+    call(door, get(&token)).await.expect_error(429, "rate_limited");
+    call(door, get(&other)).await.expect(200);
+    drop(first);
+    let begun = Instant::now();
+    while let Err(refused) = open(&token).await.map(ChatClient::cut) {
+        assert!(matches!(refused, Ended::Status(429)) && begun.elapsed() < SHORT, "{refused:?}");
+    }
+    drop(second);
+    daemon.purge("helper").await;
+    daemon.purge("other").await;
+    daemon.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_that_hold_connections_open_lock_nobody_out() {
+    let (setup, door) = Setup::scripted().set("http.connections", "8").tcp();
+    let daemon = Daemon::start(setup).await;
+    daemon.provision("helper").await;
+    let token = daemon.token("helper").await;
+    let held = ChatClient::knock_tcp(door, &token).await.expect("a socket");
+    let mut strangers = Vec::new();
+    for _ in 0..20 {
+        strangers.push(tokio::net::TcpStream::connect(door).await.expect("the door listens"));
+    }
+    let begun = Instant::now();
+    call(door, Call::get("/api/chat").header("authorization", bearer(&token)).within(SHORT)).await.expect(200);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    let drops = daemon.get("/api/status").await.expect(200).value()["drops"]["client_crowded"].as_u64();
+    assert!(drops.is_some_and(|drops| drops >= 16), "{drops:?}");
+    drop(held);
+    daemon.purge("helper").await;
     daemon.finish().await;
 }
 

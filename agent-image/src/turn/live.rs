@@ -48,6 +48,9 @@ fn frame(event: &str, payload: impl Serialize) -> Frame {
     Frame::event(event, serde_json::to_value(payload).unwrap_or_default())
 }
 
+/// How often the daemon is told that a model works without a word. It gives a silent turn up after three minutes.
+const THOUGHT: Duration = Duration::from_secs(15);
+
 /// A turn under way.
 #[derive(Debug)]
 pub struct Live {
@@ -69,6 +72,10 @@ pub struct Live {
     outcome: Option<Outcome>,
     /// When the next piece may go out.
     next: Instant,
+    /// Whether the model works without a word: a piece without text tells the daemon.
+    thinks: bool,
+    /// When it was last told.
+    thought: Instant,
 }
 
 impl Live {
@@ -86,6 +93,8 @@ impl Live {
             tools: VecDeque::new(),
             outcome: None,
             next: Instant::now(),
+            thinks: false,
+            thought: Instant::now(),
         }
     }
 
@@ -142,6 +151,11 @@ impl Live {
         whole
     }
 
+    /// The model works and says nothing yet: told every [`THOUGHT`].
+    pub fn think(&mut self) {
+        self.thinks = self.attached && self.thought.elapsed() >= THOUGHT;
+    }
+
     /// Takes back what was said after so many bytes.
     pub fn rewind(&mut self, length: usize) {
         if length < self.text.len() {
@@ -172,7 +186,7 @@ impl Live {
     pub fn due(&self) -> Option<Instant> {
         if !self.attached {
             None
-        } else if self.snapshot || !self.tools.is_empty() || self.outcome.is_some() {
+        } else if self.snapshot || self.thinks || !self.tools.is_empty() || self.outcome.is_some() {
             Some(Instant::now())
         } else {
             (self.sent < self.text.len()).then_some(self.next)
@@ -189,6 +203,11 @@ impl Live {
             self.told = true;
             self.next = now + GAP;
             let delta = TurnDelta { turn: self.turn.clone(), text: self.text.clone(), snapshot: true };
+            frames.push(frame(event::TURN_DELTA, delta));
+        }
+        if std::mem::take(&mut self.thinks) {
+            self.thought = now;
+            let delta = TurnDelta { turn: self.turn.clone(), text: String::new(), snapshot: false };
             frames.push(frame(event::TURN_DELTA, delta));
         }
         while let Some((at, call)) = self.tools.pop_front() {
@@ -330,6 +349,22 @@ mod tests {
         let mut live = live();
         live.append("a\u{1b}[2J\r\n\tb\u{9b}\0c");
         assert_eq!(live.text(), "a[2J\n\tbc");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_model_that_thinks_is_told_once_in_a_while() {
+        let mut live = live();
+        let mut told = 0;
+        for _ in 0..60 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            live.think();
+            told += out(&mut live).iter().filter(|word| *word == "+").count();
+        }
+        assert_eq!(told, 4);
+        live.detach();
+        tokio::time::advance(THOUGHT).await;
+        live.think();
+        assert_eq!(live.due(), None, "nobody to tell");
     }
 
     #[tokio::test(start_paused = true)]

@@ -132,7 +132,11 @@ async fn listen(bench: &Bench<'_>, run: &TurnRun, shown: &Shown<'_>, body: Vec<u
         for piece in delta.tool_calls.into_iter().flatten() {
             calls.push(piece).map_err(Fault::model)?;
         }
-        let Some(text) = delta.content.filter(|text| !text.is_empty()) else { continue };
+        let Some(text) = delta.content.filter(|text| !text.is_empty()) else {
+            // Thoughts that are not shown, or the arguments of a tool: long ones must not look like silence.
+            bench.desk.with(&run.turn, |live| live.think());
+            continue;
+        };
         shown.note().await;
         let is_first = said.text.is_empty();
         let fits = bench.desk.with(&run.turn, |live| {

@@ -35,7 +35,7 @@ pub const DEFAULT_SOCKET: &str = "/run/agentbot/agentbot.sock";
         agentbotctl restart helper scout     several at once\n  \
         agentbotctl -o json list             for programs\n\n\
         Exit codes: 0 ok, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 conflict,\n\
-        6 daemon or engine unreachable, 7 timed out; of several agents the highest."
+        6 daemon or engine unreachable, 7 timed out, 130 Ctrl-C; of several agents the highest."
 )]
 pub struct Cli {
     /// The daemon's socket
@@ -120,16 +120,18 @@ pub enum Verb {
     Token(Token),
     /// Talk with an agent
     ///
-    /// With a text it is asked once and its answer printed; without one there is a prompt. A pipe on standard input is the
-    /// text, or is put behind it.
+    /// With a text it is asked once and its answer printed. `-` puts standard input behind the text. Without a text a
+    /// pipe on standard input is the text, and on a terminal there is a prompt; where the answer goes to a program, each
+    /// line is a message.
     #[command(after_help = "Examples:\n  \
         agentbotctl chat helper                                a talk at a prompt\n  \
         agentbotctl chat helper \"what is new?\"                one answer\n  \
-        git diff | agentbotctl chat helper \"review this\"      text and input together\n  \
+        git diff | agentbotctl chat helper \"review this\" -    text and input together\n  \
         agentbotctl chat helper --topic work \"and now?\"      another conversation\n  \
         agentbotctl chat helper -o json \"hi\"                 each event as a line of JSON\n  \
         agentbotctl chat helper --detach \"take your time\"    do not wait; see `agentbotctl messages helper`\n\n\
-        Ctrl-C aborts the answer. With --timeout the turn goes on after it.")]
+        Ctrl-C aborts the answer. With --timeout the turn goes on after it; with --lines it is the\n\
+        time of each line, and a line without an answer does not keep the next from being asked.")]
     Chat(Chat),
     /// List an agent's conversations
     #[command(after_help = "Examples:\n  agentbotctl conversations helper\n  \
@@ -138,7 +140,9 @@ pub enum Verb {
     /// Show what was said
     #[command(
         after_help = "Examples:\n  agentbotctl messages helper\n  agentbotctl messages helper --topic main --limit 200\n  \
-        agentbotctl messages helper --follow\n  agentbotctl messages helper -o json | jq -r '.messages[].content'"
+        agentbotctl messages helper --follow\n  agentbotctl messages helper -o json | \
+        jq -r '.messages[].content'\n\n\
+        Ctrl-C ends --follow, with the exit code 130."
     )]
     Messages(Messages),
     /// Look at models and try them

@@ -28,7 +28,7 @@ pub struct Chat {
     /// The agent, by name or id
     #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::agents))]
     pub name: Target,
-    /// What to say; `-` is standard input. Put `--` before words that begin with a dash
+    /// What to say; `-` adds standard input. Put `--` before words that begin with a dash
     #[arg(value_name = "TEXT")]
     pub words: Vec<String>,
     /// The conversation, made on first use

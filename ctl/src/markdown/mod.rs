@@ -27,8 +27,8 @@ pub fn render(source: &str, width: usize, look: Look) -> Vec<String> {
     writer.finish()
 }
 
-/// Where the last block of a growing text begins: what stands before it will not change any more. Only whole lines
-/// count, for half a line can look like the beginning of another block.
+/// Where the last block of a growing text begins: what stands before it will not change any more, but for links whose
+/// definitions are yet to come. Only whole lines count, for half a line can look like the beginning of another block.
 #[must_use]
 pub fn last_block(source: &str) -> usize {
     let whole = source.rfind('\n').map_or(0, |end| end + 1);
@@ -182,13 +182,23 @@ mod tests {
         fn what_stands_before_the_last_block_stays_as_it_was(
             pieces in prop::collection::vec(prop::sample::select(vec![
                 "# ", "- ", "1. ", "> ", "    ", "```", "\n", "\n\n", "| a | b |\n|---|---|\n", "**", "`", "word ", "---\n", "===\n", "  ",
+                "[a][b]", "<b>", "<!--", "-->",
             ]), 0..30),
         ) {
             // Blocks that are finished render alone as they do together with all that follows.
             let source = pieces.concat();
-            for end in source.char_indices().map(|(at, _)| at) {
-                let start = last_block(&source[..end]);
+            let whole = render(&source, 60, Look::Plain);
+            let starts: std::collections::BTreeSet<_> =
+                source.char_indices().map(|(end, _)| last_block(&source[..end])).collect();
+            for start in starts {
                 prop_assert!(start <= last_block(&source));
+                let mut apart = render(&source[..start], 60, Look::Plain);
+                let rest = render(&source[start..], 60, Look::Plain);
+                if !apart.is_empty() && !rest.is_empty() {
+                    apart.push(String::new());
+                }
+                apart.extend(rest);
+                prop_assert_eq!(&apart, &whole, "{:?} at {}", source, start);
             }
         }
     }

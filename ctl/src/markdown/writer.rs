@@ -42,6 +42,8 @@ pub struct Writer {
     table: Option<Table>,
     code: Option<String>,
     gap: bool,
+    /// A line that keeps the next block apart, written once that has a line.
+    blank: Option<String>,
 }
 
 impl Writer {
@@ -60,6 +62,7 @@ impl Writer {
             table: None,
             code: None,
             gap: false,
+            blank: None,
         }
     }
 
@@ -275,7 +278,9 @@ impl Writer {
         self.flush();
         if std::mem::take(&mut self.gap) && !self.lines.is_empty() {
             let blank: String = self.prefixes.iter().map(|prefix| prefix.rest.as_str()).collect();
-            self.lines.push(blank.trim_end().to_owned());
+            // A block without a line does not stand apart: the one around it does.
+            let around = self.blank.take().filter(|around| around.len() <= blank.len());
+            self.blank = Some(around.unwrap_or(blank));
         }
     }
 
@@ -298,6 +303,9 @@ impl Writer {
 
     /// One line, behind what stands before the lines of its blocks.
     fn line(&mut self, text: &str) {
+        if let Some(blank) = self.blank.take() {
+            self.lines.push(blank.trim_end().to_owned());
+        }
         let mut line = String::new();
         for prefix in &mut self.prefixes {
             match prefix.first.take() {

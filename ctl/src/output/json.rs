@@ -19,13 +19,15 @@ pub fn line(document: &Value) -> String {
 }
 
 fn escaped(plain: &str) -> String {
+    let units = |c: char| c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect();
+    escaped_with(plain, units)
+}
+
+fn escaped_with(plain: &str, escape: impl Fn(char) -> String) -> String {
     let mut safe = String::with_capacity(plain.len() + 1);
     for c in plain.chars() {
         if c != '\n' && text::is_hidden(c) {
-            // Every hidden character is in the basic plane: one unit.
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                safe.push_str(&format!("\\u{unit:04x}"));
-            }
+            safe.push_str(&escape(c));
         } else {
             safe.push(c);
         }
@@ -41,8 +43,12 @@ pub fn yaml(document: &Value) -> String {
     if plain.chars().all(|c| c == '\n' || !text::is_hidden(c)) {
         return plain;
     }
-    // JSON is YAML too, and there every character can be escaped.
-    json(document)
+    // JSON is YAML too, and there every character can be escaped; only that YAML knows no pairs of units.
+    let plain = serde_json::to_string_pretty(document).unwrap_or_default();
+    escaped_with(&plain, |c| match u32::from(c) {
+        wide @ 0x1_0000.. => format!("\\U{wide:08x}"),
+        short => format!("\\u{short:04x}"),
+    })
 }
 
 #[cfg(test)]
@@ -54,11 +60,11 @@ mod tests {
     #[test]
     fn a_document_reads_back_and_carries_nothing_that_acts_on_a_terminal() {
         let document =
-            value!({"a": "x\u{1b}[31m\u{9b}\u{7f}\u{202e}\u{2028}ä", "b": [1, null], "c": "two\nlines\ttab"});
+            value!({"a": "x\u{1b}[31m\u{9b}\u{7f}\u{202e}\u{2028}\u{e0041}ä", "b": [1, null], "c": "two\nlines\ttab"});
         for text in [json(&document), yaml(&document)] {
             assert!(!text.chars().any(|c| c != '\n' && super::text::is_hidden(c)), "{text:?}");
-            assert_eq!(serde_yaml_ng::from_str::<Value>(&text).unwrap(), document);
         }
+        assert_eq!(serde_yaml_ng::from_str::<Value>(&yaml(&document)).unwrap(), document);
         assert_eq!(serde_json::from_str::<Value>(&json(&document)).unwrap(), document);
     }
 

@@ -30,7 +30,8 @@ fn is_plain(byte: u8) -> bool {
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}')
+        || matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')
 }
 
 /// At most `most` characters; a text that is longer ends in `…`.
@@ -100,6 +101,7 @@ mod tests {
             ("a\u{9b}31mb", "a31mb"),
             ("a\rb\u{8}c\0d\u{7f}", "abcd"),
             ("safe\u{202e}exe.txt", "safeexe.txt"),
+            ("turned\u{61c} tag\u{e0041}\u{e007f}", "turned tag"),
             ("two\nlines\tand a tab", "two lines and a tab"),
             ("ä ✓ 日本", "ä ✓ 日本"),
         ] {

@@ -37,7 +37,8 @@ impl Answer {
         self.open().trim().is_empty()
     }
 
-    /// Lines of blocks that cannot change any more; each is given once.
+    /// Lines of blocks that cannot change any more; each is given once. A link whose definition comes in a later block
+    /// stays as it was painted: what has scrolled away cannot be painted again.
     #[must_use]
     pub fn finished(&mut self, width: usize, look: Look) -> Vec<String> {
         let end = markdown::last_block(self.open());
@@ -98,6 +99,26 @@ mod tests {
             lines.extend(answer.rest(60, Look::Plain));
             prop_assert_eq!(lines, markdown::render(SOURCE, 60, Look::Plain));
         }
+    }
+
+    #[test]
+    fn a_finished_block_stays_as_painted_whatever_a_later_definition_says() {
+        let mut answer = Answer::default();
+        answer.push("see [it][1]\n\nnext\n");
+        assert_eq!(answer.finished(60, Look::Plain), ["see [it][1]"]);
+        answer.push("\n[1]: http://a.example\n");
+        assert!(answer.replace("see [it][1]\n\nnext\n\n[1]: http://a.example\n"));
+        assert_eq!(answer.rest(60, Look::Plain), ["", "next"]);
+    }
+
+    #[test]
+    fn a_definition_right_behind_its_block_still_counts() {
+        let mut answer = Answer::default();
+        for piece in "see [it][1]\n\n[1]: http://a.example\n".split_inclusive('\n') {
+            answer.push(piece);
+            assert!(answer.finished(60, Look::Plain).is_empty());
+        }
+        assert_eq!(answer.rest(60, Look::Plain), ["see it (http://a.example)"]);
     }
 
     #[test]

@@ -1,30 +1,26 @@
 //! `chat`: one question, the lines of standard input one by one, or a talk at a prompt.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _};
-use std::time::Duration;
+use std::io::IsTerminal as _;
 
-use agentbot_wire::{ChatSend, InstanceView, MAIN_TOPIC, MAX_MESSAGE, OperationId};
+use agentbot_wire::{ChatSend, InstanceView, MAIN_TOPIC, OperationId, TurnStatus};
 use serde_json::json;
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc::{Receiver, channel};
 use tokio::time::Instant;
 
-use super::plain::{Frames, Piped, document};
-use super::repl;
+use super::input::{piped, reader, within_bounds};
+use super::plain::{Frames, Piped, aside, document};
 use super::screen::Screen;
 use super::session::{News, Session};
-use super::turn::{End, Question, Talk};
+use super::turn::{Aborted, End, Question, Talk};
 use super::view::{Terminal, View};
+use super::{repl, tell};
 use crate::api::Api;
 use crate::cli::Chat;
 use crate::exit::{Exit, Failure, USAGE};
 use crate::output::table::Sheet;
-use crate::output::{self, Format, style};
+use crate::output::{self, Format};
 
-/// How long standard input may be silent before that is told.
-const SILENT: Duration = Duration::from_secs(1);
-
-/// Talks.
+/// Talks, and says what the process exits with.
 ///
 /// # Errors
 /// When there was no answer, and why.
@@ -34,7 +30,7 @@ pub async fn run(
     quiet: bool,
     arguments: &Chat,
     interrupts: &mut Signal,
-) -> Result<(), Failure> {
+) -> Result<Exit, Failure> {
     let until = Instant::now() + api.timeout();
     let text = text(arguments, quiet, until, interrupts).await?;
     let agent = tokio::select! {
@@ -43,19 +39,26 @@ pub async fn run(
     };
     let session = Session::new(api.socket().to_owned(), agent.id.clone(), None);
     let topic = arguments.topic.clone().unwrap_or_else(|| MAIN_TOPIC.to_owned());
-    let mut talk = Talk { session, agent, conversation: None, topic, last: None };
+    let mut talk = Talk { session, agent, conversation: None, topic, last: None, interrupted: false };
     match text {
-        Some(text) if arguments.detach => detach(&mut talk, format, arguments, text, until, interrupts).await,
+        Some(text) if arguments.detach => {
+            detach(&mut talk, format, arguments, text, until, interrupts).await.map(|()| Exit::Ok)
+        }
         Some(text) => {
             let mut view = view(format, quiet, &talk.agent);
             let question = Question::Send(message(&talk, text, arguments.idempotency_key.clone()));
             let end = talk.turn(view.as_mut(), &question, interrupts, Some(until)).await?;
-            outcome(&talk, end)
+            outcome(&talk, end).map(|()| Exit::Ok)
         }
         None if !arguments.lines && format == Format::Table && std::io::stdout().is_terminal() => {
-            repl::run(api, talk, quiet, arguments, interrupts).await
+            repl::run(api, talk, quiet, arguments, interrupts).await.map(|()| Exit::Ok)
         }
-        None => lines(&mut talk, format, quiet, interrupts).await,
+        None => {
+            if std::io::stdin().is_terminal() && !quiet {
+                aside("each line is a message; Ctrl-D ends");
+            }
+            lines(api, &mut talk, format, quiet, interrupts).await
+        }
     }
 }
 
@@ -83,7 +86,9 @@ pub fn message(talk: &Talk, text: String, key: Option<String>) -> ChatSend {
     }
 }
 
-fn interrupted(message: &str) -> Failure {
+/// What Ctrl-C leaves behind.
+#[must_use]
+pub fn interrupted(message: &str) -> Failure {
     Failure::new(Exit::Interrupted, "interrupted", message)
 }
 
@@ -96,8 +101,15 @@ fn outcome(talk: &Talk, end: End) -> Result<(), Failure> {
             Err(failure.hint(format!("see the conversation with: agentbotctl messages {name}")))
         }
         End::Failed(failure) => Err(failure),
-        End::Aborted(Some(_)) => Err(interrupted("interrupted; the turn is aborted")),
-        End::Aborted(None) => Err(interrupted("interrupted before agentbotd took the message")
+        End::Unheard(failure) => Err(failure),
+        End::Aborted(Aborted::Ended(TurnStatus::Cancelled)) => Err(interrupted("interrupted; the turn is aborted")),
+        End::Aborted(Aborted::Ended(status)) => Err(interrupted(&format!("interrupted; the turn is {status}"))
+            .hint(format!("see the conversation with: agentbotctl messages {name}"))),
+        End::Aborted(Aborted::Asked) => {
+            Err(interrupted("interrupted; the turn was asked to abort, and did not say yet")
+                .hint(format!("see how it ends with: agentbotctl messages {name} --follow")))
+        }
+        End::Aborted(Aborted::Unknown) => Err(interrupted("interrupted before agentbotd took the message")
             .hint(format!("it may have arrived: see agentbotctl messages {name}"))),
     }
 }
@@ -111,11 +123,11 @@ async fn detach(
     until: Instant,
     interrupts: &mut Signal,
 ) -> Result<(), Failure> {
-    talk.session.send(message(talk, text, arguments.idempotency_key.clone())).await;
+    talk.session.send(message(talk, text, arguments.idempotency_key.clone()));
     let sent = loop {
         let news = tokio::select! {
             news = talk.session.next() => news?,
-            _ = interrupts.recv() => return outcome(talk, End::Aborted(None)),
+            _ = interrupts.recv() => return outcome(talk, End::Aborted(Aborted::Unknown)),
             () = tokio::time::sleep_until(until) => {
                 return Err(Failure::new(Exit::TimedOut, "timed_out", "agentbotd did not take the message in time"));
             }
@@ -138,11 +150,18 @@ async fn detach(
         .map_err(|error| Failure::new(Exit::Failed, "output", format!("the result could not be written: {error}")))
 }
 
-/// Each line of standard input is a message; the next is read when the answer is there.
-async fn lines(talk: &mut Talk, format: Format, quiet: bool, interrupts: &mut Signal) -> Result<(), Failure> {
+/// Each line of standard input is a message; the next is read when the answer is there, or the time for it is over. A
+/// line without an answer is told, and the talk goes on with the next; gives the highest exit code.
+async fn lines(
+    api: &Api,
+    talk: &mut Talk,
+    format: Format,
+    quiet: bool,
+    interrupts: &mut Signal,
+) -> Result<Exit, Failure> {
     let mut view = view(format, quiet, &talk.agent);
     let mut typed = reader()?;
-    let mut worst = Ok(());
+    let mut worst = Exit::Ok;
     loop {
         let line = tokio::select! {
             line = typed.recv() => line,
@@ -150,46 +169,28 @@ async fn lines(talk: &mut Talk, format: Format, quiet: bool, interrupts: &mut Si
             // Listening between two lines keeps the connection alive.
             news = talk.session.next() => { news?; continue }
         };
-        let Some(line) = line else { return worst };
-        let question = Question::Send(message(talk, within_bounds(line?)?, None));
-        let end = talk.turn(view.as_mut(), &question, interrupts, None).await?;
-        if let Err(failure) = outcome(talk, end) {
+        let Some(line) = line else { return Ok(worst) };
+        let done = match line {
+            Ok(line) => {
+                let question = Question::Send(message(talk, line, None));
+                let until = Instant::now() + api.timeout();
+                let end = talk.turn(view.as_mut(), &question, interrupts, Some(until)).await?;
+                outcome(talk, end)
+            }
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = done {
             if failure.exit == Exit::Interrupted {
                 return Err(failure);
             }
-            output::complain(&failure);
-            worst = Err(failure);
+            tell(format, &failure);
+            worst = worst.max(failure.exit);
+        }
+        // A turn may end by itself at the same moment: the lines behind it are not asked either.
+        if talk.interrupted {
+            return Err(interrupted("interrupted"));
         }
     }
-}
-
-/// Reads lines on a thread of its own, for reading standard input blocks.
-fn reader() -> Result<Receiver<Result<String, Failure>>, Failure> {
-    let (say, typed) = channel(1);
-    std::thread::Builder::new()
-        .name("lines".to_owned())
-        .spawn(move || {
-            let mut input = std::io::stdin().lock();
-            loop {
-                let mut line = String::new();
-                let bound = u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX).saturating_add(2);
-                let read = input.by_ref().take(bound).read_line(&mut line);
-                let line = match read {
-                    Ok(0) => return,
-                    Ok(_) => Ok(line.trim_end_matches(['\r', '\n']).to_owned()),
-                    Err(error) => Err(unreadable(&error)),
-                };
-                let last = line.is_err();
-                if line.as_ref().is_ok_and(|line| line.trim().is_empty()) {
-                    continue;
-                }
-                if say.blocking_send(line).is_err() || last {
-                    return;
-                }
-            }
-        })
-        .map_err(|error| Failure::new(Exit::Failed, "internal", format!("no thread: {error}")))?;
-    Ok(typed)
 }
 
 /// The one text that the command line and standard input give; none where they are to be read line by line.
@@ -209,7 +210,8 @@ async fn text(
             false => Err(usage("with --lines the messages come from standard input")),
         };
     }
-    if dash || !terminal {
+    // Words alone leave standard input to whom it belongs, such as the loop of a script.
+    if dash || (words.is_empty() && !terminal) {
         parts.push(piped(quiet, until, interrupts).await?);
     } else if words.is_empty() {
         return match arguments.detach || arguments.idempotency_key.is_some() {
@@ -225,53 +227,6 @@ async fn text(
 }
 
 fn usage(message: &str) -> Failure {
-    Failure::new(Exit::Usage, USAGE, message).hint("agentbotctl chat NAME \"text\", or a text on standard input")
-}
-
-/// A message that is too long is refused before it is sent.
-///
-/// # Errors
-/// When it is.
-pub fn within_bounds(text: String) -> Result<String, Failure> {
-    if text.len() > MAX_MESSAGE {
-        let message = format!("a message has at most {} KiB, this one has {} bytes", MAX_MESSAGE / 1024, text.len());
-        return Err(Failure::new(Exit::Usage, "too_large", message).hint("shorten it, or send it in parts"));
-    }
-    Ok(text)
-}
-
-fn unreadable(error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Usage, USAGE, format!("standard input is no text: {error}")).hint("wanted is UTF-8")
-}
-
-/// All of standard input. A pipe that nobody closes is told of, and not waited for without end.
-async fn piped(quiet: bool, until: Instant, interrupts: &mut Signal) -> Result<String, Failure> {
-    let (say, mut read) = channel(1);
-    std::thread::Builder::new()
-        .name("input".to_owned())
-        .spawn(move || {
-            let mut text = String::new();
-            let bound = u64::try_from(MAX_MESSAGE).unwrap_or(u64::MAX).saturating_mul(2);
-            let read = std::io::stdin().lock().take(bound).read_to_string(&mut text);
-            // Who asked may have gone.
-            let _ = say.blocking_send(read.map(|_| text));
-        })
-        .map_err(|error| Failure::new(Exit::Failed, "internal", format!("no thread: {error}")))?;
-    let mut told = quiet;
-    let text = loop {
-        tokio::select! {
-            text = read.recv() => break text,
-            _ = interrupts.recv() => return Err(interrupted("interrupted; nothing was sent")),
-            () = tokio::time::sleep_until(until) => {
-                return Err(Failure::new(Exit::TimedOut, "timed_out", "standard input does not end; nothing was sent")
-                    .hint("close it, or leave it out with: < /dev/null"));
-            }
-            () = tokio::time::sleep(SILENT), if !told => {
-                told = true;
-                output::stderr(&format!("{}waiting for the end of standard input{:#}\n", style::REST, style::REST));
-            }
-        }
-    };
-    let text = text.transpose().map_err(|error| unreadable(&error))?.unwrap_or_default();
-    Ok(text.replace("\r\n", "\n").trim_end_matches('\n').to_owned())
+    Failure::new(Exit::Usage, USAGE, message)
+        .hint("agentbotctl chat NAME \"text\", or a text on standard input, or both with `-` behind the text")
 }

@@ -1,6 +1,9 @@
 //! One WebSocket to the daemon: opened over its Unix socket, greeted, read frame by frame.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::path::Path;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use agentbot_wire::{CHAT_PROTOCOL, Connect, Connected, Frame, MAX_FRAME, PROTOCOL_VERSION, method};
@@ -21,6 +24,10 @@ use crate::client::{bad_shape, not_connected};
 use crate::exit::{Exit, Failure, UNREACHABLE};
 
 const READ_BUFFER: usize = 4 * 1024;
+/// What may wait to be written: a frame behind another, and answers to pings.
+const WRITE_BUFFER: usize = 2 * MAX_FRAME;
+/// How long the daemon may read nothing of what it is sent.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// How long the socket may take from its first byte to the answer of `connect`.
 const GREETING: Duration = Duration::from_secs(5);
 /// So many beats of the daemon may be missing before it counts as away.
@@ -41,6 +48,9 @@ pub enum Heard {
 pub struct Link {
     socket: WebSocketStream<UnixStream>,
     asked: u64,
+    /// What is not written yet, and since when something is not.
+    outbox: VecDeque<Message>,
+    unsent: Option<Instant>,
     silence: Duration,
     heard: Instant,
 }
@@ -64,30 +74,62 @@ impl Link {
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(CHAT_PROTOCOL));
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
+            .max_write_buffer_size(WRITE_BUFFER)
             .max_message_size(Some(MAX_FRAME))
             .max_frame_size(Some(MAX_FRAME));
         let (socket, _) = client_async_with_config(request, stream, Some(config)).await.map_err(refused)?;
-        let mut link = Self { socket, asked: 0, silence: GREETING, heard: Instant::now() };
+        let mut link = Self::over(socket);
         let hello = Connect { version: PROTOCOL_VERSION, client: Some(CLIENT.to_owned()) };
-        let id = link.ask(method::CONNECT, &hello).await?;
+        let id = link.ask(method::CONNECT, &hello)?;
         let connected: Connected = link.answer(&id).await?;
         link.silence = Duration::from_millis(connected.policy.beat_ms.max(1000)) * MISSED_BEATS;
         Ok(link)
     }
 
-    /// Sends a request; its answer comes with the id that is returned.
+    fn over(socket: WebSocketStream<UnixStream>) -> Self {
+        let (outbox, heard) = (VecDeque::new(), Instant::now());
+        Self { socket, asked: 0, outbox, unsent: None, silence: GREETING, heard }
+    }
+
+    /// Takes a request; [`Self::next`] writes it, and brings its answer with the id that is returned.
     ///
     /// # Errors
-    /// When the connection is gone.
-    pub async fn ask(&mut self, method: &str, params: &impl Serialize) -> Result<String, Failure> {
-        self.asked += 1;
-        let id = self.asked.to_string();
+    /// When it is longer than a frame may be.
+    pub fn ask(&mut self, method: &str, params: &impl Serialize) -> Result<String, Failure> {
+        let id = (self.asked + 1).to_string();
         let params = serde_json::to_value(params).map_err(|error| {
             Failure::new(Exit::Failed, "internal", format!("the request cannot be written: {error}"))
         })?;
         let text = Frame::request(&id, method, params).to_text();
-        self.socket.send(Message::text(text)).await.map_err(|error| lost(&error))?;
+        if text.len() > MAX_FRAME {
+            let most = MAX_FRAME / 1024;
+            let message = format!("a request has at most {most} KiB, this one has {} bytes", text.len());
+            return Err(Failure::new(Exit::Usage, "too_large", message).hint("shorten it, or send it in parts"));
+        }
+        self.asked += 1;
+        self.outbox.push_back(Message::text(text));
+        self.unsent.get_or_insert_with(Instant::now);
         Ok(id)
+    }
+
+    /// Writes what can be written, and gives what has come.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Message, WsError>>> {
+        match self.poll_write(context) {
+            Poll::Ready(Ok(())) => self.unsent = None,
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Poll::Pending => {}
+        }
+        self.socket.poll_next_unpin(context)
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), WsError>> {
+        while !self.outbox.is_empty() {
+            ready!(self.socket.poll_ready_unpin(context))?;
+            if let Some(message) = self.outbox.pop_front() {
+                self.socket.start_send_unpin(message)?;
+            }
+        }
+        self.socket.poll_flush_unpin(context)
     }
 
     /// Waits for the answer to one request; nothing else is meant to come before it.
@@ -101,14 +143,22 @@ impl Link {
         }
     }
 
-    /// The next thing that comes. It may be dropped while it waits without losing anything.
+    /// The next thing that comes; meanwhile what was asked is written. It may be dropped while it waits without losing
+    /// anything.
     ///
     /// # Errors
-    /// When the connection is gone, silent for too long, or what came is no frame.
+    /// When the connection is gone, silent or deaf for too long, or what came is no frame.
     pub async fn next(&mut self) -> Result<Heard, Failure> {
         loop {
-            let Ok(message) = timeout_at(self.heard + self.silence, self.socket.next()).await else {
-                return Err(away("agentbotd says nothing any more"));
+            let silent = self.heard + self.silence;
+            let deaf = self.unsent.map(|since| since + SEND_LIMIT).filter(|deaf| *deaf < silent);
+            let Ok(message) = timeout_at(deaf.unwrap_or(silent), poll_fn(|context| self.poll(context))).await else {
+                match (deaf, self.unsent) {
+                    (Some(_), Some(_)) => return Err(away("agentbotd reads nothing any more")),
+                    // It was written in the meantime.
+                    (Some(_), None) => continue,
+                    (None, _) => return Err(away("agentbotd says nothing any more")),
+                }
             };
             self.heard = Instant::now();
             let text = match message {
@@ -154,5 +204,72 @@ fn refused(error: WsError) -> Failure {
         }
         WsError::Io(_) => away("agentbotd closed the connection"),
         other => bad_shape(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use futures_util::FutureExt as _;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    async fn over(stream: UnixStream, role: Role) -> WebSocketStream<UnixStream> {
+        WebSocketStream::from_raw_socket(stream, role, None).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_daemon_that_reads_nothing_is_given_up_after_a_while() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut link = Link::over(over(ours, Role::Client).await);
+        link.silence = SEND_LIMIT * 10;
+        let began = Instant::now();
+        for _ in 0..4 {
+            link.ask("x", &"y".repeat(MAX_FRAME / 2)).unwrap();
+        }
+        let failure = link.next().await.unwrap_err();
+        assert_eq!(failure.message, "agentbotd reads nothing any more");
+        assert!((SEND_LIMIT..SEND_LIMIT * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
+        drop(theirs);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_read_in_time_is_no_reason_to_give_up() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut link = Link::over(over(ours, Role::Client).await);
+        link.silence = SEND_LIMIT * 3;
+        link.ask("x", &"y").unwrap();
+        let began = Instant::now();
+        assert_eq!(link.next().await.unwrap_err().message, "agentbotd says nothing any more");
+        assert!(began.elapsed() >= link.silence);
+        drop(theirs);
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_dropped_loses_nothing_of_what_was_asked() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (mut link, mut daemon) = (Link::over(over(ours, Role::Client).await), over(theirs, Role::Server).await);
+        let asked: Vec<_> = (0..5).map(|_| link.ask("x", &"y".repeat(MAX_FRAME / 2)).unwrap()).collect();
+        for id in asked {
+            // Each look is dropped where it would wait, with a frame half written.
+            let text = loop {
+                assert!(link.next().now_or_never().is_none());
+                if let Some(message) = daemon.next().now_or_never() {
+                    break message.unwrap().unwrap().into_text().unwrap();
+                }
+                tokio::task::yield_now().await;
+            };
+            assert!(matches!(Frame::parse(&text).unwrap(), Frame::Req { id: of, .. } if of == id));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_over_a_frame_is_refused_and_one_that_fits_is_taken() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut link = Link::over(over(ours, Role::Client).await);
+        let around = Frame::request("1", "x", Value::from("")).to_text().len();
+        let failure = link.ask("x", &"y".repeat(MAX_FRAME - around + 1)).unwrap_err();
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Usage, "too_large"));
+        assert_eq!(link.ask("x", &"y".repeat(MAX_FRAME - around)).unwrap(), "1");
     }
 }

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::signal::unix::Signal;
 
-use super::plain::document;
+use super::chat::interrupted;
+use super::plain::{aside, document};
 use super::resume::Spoken;
 use super::session::{News, Session};
 use super::view::transcript;
@@ -21,29 +22,31 @@ use crate::output::{self, Format, style, text};
 /// Where the reader is a program nothing is wrapped.
 const UNBOUNDED: usize = 1_000_000;
 
-/// Shows messages, oldest first.
+/// Shows messages, oldest first, and says what the process exits with.
 ///
 /// # Errors
 /// When there is no such agent or conversation, or the daemon does not answer.
-pub async fn run(api: &Api, format: Format, arguments: &Messages, interrupts: &mut Signal) -> Result<(), Failure> {
+pub async fn run(api: &Api, format: Format, arguments: &Messages, interrupts: &mut Signal) -> Result<Exit, Failure> {
     let time = tokio::time::sleep(api.timeout());
     let mut show = tokio::select! {
         show = Show::begin(api, format, arguments) => show?,
-        _ = interrupts.recv() => return Err(Failure::new(Exit::Interrupted, "interrupted", "interrupted")),
+        _ = interrupts.recv() => return Err(interrupted("interrupted")),
         () = time => {
-            return Err(Failure::new(Exit::TimedOut, "timed_out", "agentbotd did not answer in time").hint("give more time with --timeout"));
+            return Err(Failure::new(Exit::TimedOut, "timed_out", "agentbotd did not answer in time")
+                .hint("give more time with --timeout"));
         }
     };
     if !arguments.follow {
-        return Ok(());
+        return Ok(Exit::Ok);
     }
     while !show.gone {
         tokio::select! {
             news = show.session.next() => show.news(news?)?,
-            _ = interrupts.recv() => return Ok(()),
+            // The way to end it, as with `tail -f`: nothing to complain of.
+            _ = interrupts.recv() => return Ok(Exit::Interrupted),
         }
     }
-    Ok(())
+    Ok(Exit::Ok)
 }
 
 /// What is shown, and how far.
@@ -56,6 +59,8 @@ struct Show {
     /// The conversation of the last message that was shown.
     last: Option<ConversationId>,
     seen: BTreeMap<ConversationId, u64>,
+    /// What came while pages were read: it is shown behind them.
+    kept: Vec<News>,
     /// Nobody reads any more.
     gone: bool,
 }
@@ -75,28 +80,31 @@ impl Show {
             only,
             last: None,
             seen: BTreeMap::new(),
+            kept: Vec::new(),
             gone: false,
         };
         if show.only.is_some() || arguments.follow {
             // Listening begins first, so that nothing falls between the page and what follows.
-            show.wait(|news| matches!(news, News::Ready).then_some(())).await?;
+            while !matches!(show.heard().await?, News::Ready) {}
         }
         let (messages, total) = match show.only.clone() {
             Some(conversation) => show.page(conversation, arguments.limit).await?,
             None => pages(api, arguments).await?,
         };
         show.shown(&messages, total, arguments.follow)?;
+        if arguments.follow {
+            std::mem::take(&mut show.kept).into_iter().try_for_each(|news| show.news(news))?;
+        }
         Ok(show)
     }
 
-    async fn wait<T>(&mut self, wanted: impl Fn(News) -> Option<T>) -> Result<T, Failure> {
+    /// What was waited for; messages that come meanwhile are kept.
+    async fn heard(&mut self) -> Result<News, Failure> {
         loop {
-            let news = match self.session.next().await? {
+            match self.session.next().await? {
                 News::Refused(failure) => return Err(failure),
-                news => news,
-            };
-            if let Some(found) = wanted(news) {
-                return Ok(found);
+                news @ (News::Event(_, Spoken::Message(_)) | News::Away | News::Back) => self.kept.push(news),
+                news => return Ok(news),
             }
         }
     }
@@ -113,8 +121,12 @@ impl Show {
                 after_seq: None,
                 limit: Some(left.min(MAX_HISTORY_PAGE)),
             };
-            self.session.history(&params).await;
-            let page = self.wait(|news| if let News::Page(page) = news { Some(page) } else { None }).await?;
+            self.session.history(params);
+            let page = loop {
+                if let News::Page(page) = self.heard().await? {
+                    break page;
+                }
+            };
             let (more, none) = (page.more, page.messages.is_empty());
             messages.splice(0..0, page.messages);
             if !more || none || messages.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
@@ -133,7 +145,8 @@ impl Show {
             });
         }
         if messages.is_empty() && !follow {
-            return self.print(&format!("No messages yet. Say something: agentbotctl chat {} \"hello\"\n", self.agent));
+            let way = format!("agentbotctl chat {} \"hello\"", self.agent);
+            return self.print(&format!("No messages yet. Say something: {way}\n"));
         }
         let kept = u64::try_from(messages.len()).unwrap_or(u64::MAX);
         if self.format == Format::Table && kept < total {
@@ -186,7 +199,6 @@ impl Show {
     }
 
     fn news(&mut self, news: News) -> Result<(), Failure> {
-        let aside = |line: &str| output::stderr(&format!("{}{line}{:#}\n", style::REST, style::REST));
         match news {
             News::Event(_, Spoken::Message(message)) => return self.message(&message),
             News::Away => aside("agentbotd is away; this goes on when it is back"),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod chat;
+mod input;
 mod link;
 mod messages;
 mod plain;
@@ -45,16 +46,18 @@ pub fn run(api: &Api, format: Format, quiet: bool, verb: &Verb) -> Exit {
                 })
             },
         );
-    match done {
-        Ok(()) => Exit::Ok,
-        Err(failure) => {
-            output::complain(&failure);
-            if format != Format::Table {
-                // The document ends what was written so far; who went away does not want it.
-                let _ = output::stdout(&plain::document(format, &failure.to_document()));
-            }
-            failure.exit
-        }
+    done.unwrap_or_else(|failure| {
+        tell(format, &failure);
+        failure.exit
+    })
+}
+
+/// Tells a failure once: a sentence for people, a document where documents are wanted.
+fn tell(format: Format, failure: &Failure) {
+    output::complain(failure);
+    if format != Format::Table {
+        // Who went away does not want it.
+        let _ = output::stdout(&plain::document(format, &failure.to_document()));
     }
 }
 

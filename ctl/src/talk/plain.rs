@@ -27,7 +27,7 @@ impl Piped {
 }
 
 /// A dim line on standard error.
-fn aside(line: &str) {
+pub fn aside(line: &str) {
     output::stderr(&format!("{}{line}{:#}\n", style::REST, style::REST));
 }
 

@@ -10,12 +10,13 @@ use futures_util::FutureExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::interval;
 
-use super::chat::{message, within_bounds};
+use super::chat::message;
+use super::input::within_bounds;
 use super::prompt::{Prompt, Typed, Words};
 use super::resume::Spoken;
 use super::screen::Screen;
 use super::session::News;
-use super::turn::{End, Question, Talk};
+use super::turn::{Aborted, End, Question, Talk};
 use super::view::Terminal;
 use crate::api::Api;
 use crate::cli::Chat;
@@ -227,15 +228,12 @@ impl Repl<'_> {
         match end {
             Ok(End::Answered) => {}
             Ok(End::Failed(failure)) if failure.hint.is_none() => self.view.fail(&failure.hint("/retry asks again")),
-            Ok(End::Failed(failure)) | Err(failure) => self.view.fail(&failure),
-            Ok(End::Aborted(turn)) => {
-                let known = turn.is_some();
-                self.view.aside(if known {
-                    "stopped; /retry asks again"
-                } else {
-                    "stopped; the message may still arrive"
-                });
-            }
+            Ok(End::Failed(failure) | End::Unheard(failure)) | Err(failure) => self.view.fail(&failure),
+            Ok(End::Aborted(how)) => self.view.aside(match how {
+                Aborted::Ended(_) => "stopped; /retry asks again",
+                Aborted::Asked => "asked to stop, and not heard to have stopped yet; /history shows how it ends",
+                Aborted::Unknown => "stopped; the message may still arrive",
+            }),
         }
         self.view.say(vec![String::new()]);
     }
@@ -290,7 +288,7 @@ impl Repl<'_> {
     async fn page(&mut self, limit: u32, interrupts: &mut Signal) -> Result<Vec<agentbot_wire::Message>, Failure> {
         let Some(conversation) = self.talk.conversation.clone() else { return Ok(Vec::new()) };
         let params = HistoryParams { conversation, before_seq: None, after_seq: None, limit: Some(limit) };
-        self.talk.session.history(&params).await;
+        self.talk.session.history(params);
         loop {
             tokio::select! {
                 news = self.talk.session.next() => match news? {

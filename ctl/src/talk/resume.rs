@@ -117,11 +117,16 @@ impl Resume {
         self.settle();
     }
 
-    /// Whether a turn had begun and ended before listening began, as one does whose key was used before.
+    /// Whether a turn had begun and ended before listening began, as one does whose key was used before. Its end then
+    /// comes with [`Self::make_up`], and in no other way.
     #[must_use]
-    pub fn missed(&self, sent: &ChatSent) -> bool {
+    pub fn missed(&mut self, sent: &ChatSent) -> bool {
         let before = self.began.get(&sent.conversation).is_some_and(|began| (1..=*began).contains(&sent.seq));
-        before && !self.running.contains(&sent.turn) && !self.ends.contains_key(&sent.turn)
+        let missed = before && !self.running.contains(&sent.turn) && !self.ends.contains_key(&sent.turn);
+        if missed {
+            self.followed.remove(&sent.turn);
+        }
+        missed
     }
 
     /// The messages that came after that of a missed turn: those of the turn, and its end.
@@ -130,7 +135,6 @@ impl Resume {
         let ours = |message: &Message| message.turn.as_ref() == Some(&sent.turn) && message.sender != Sender::User;
         let messages: Vec<_> = after.into_iter().filter(ours).collect();
         let done = messages.last().map_or_else(|| self.unknown_end(sent.clone()), |last| end_of(last, &sent.turn));
-        self.followed.remove(&sent.turn);
         if self.end(&sent.turn) {
             self.due.push_back(done);
         }

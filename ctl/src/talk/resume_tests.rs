@@ -173,6 +173,9 @@ fn a_turn_that_was_over_before_listening_began_is_made_up_for() {
     let sent = daemon.sent(&turn);
     resume.follow(&sent);
     assert!(resume.missed(&sent));
+    // Meanwhile the connection goes and comes back.
+    assert!(daemon.replay(&mut resume).is_empty());
+    assert!(resume.due().is_none());
     assert_eq!(resume.make_up(&sent, daemon.stored.clone()).len(), 1);
     assert_eq!(resume.due().unwrap().status, TurnStatus::Done);
 }

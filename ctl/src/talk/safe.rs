@@ -74,9 +74,7 @@ pub fn clean(text: &str) -> String {
 #[must_use]
 pub fn is_seen(c: char) -> bool {
     match c {
-        '\n' | '\t' => true,
-        '\u{200c}' | '\u{200d}' => true,
-        '\u{e0000}'..='\u{e007f}' => false,
+        '\n' | '\t' | '\u{200c}' | '\u{200d}' => true,
         c => !crate::output::text::is_hidden(c),
     }
 }
@@ -104,7 +102,7 @@ mod tests {
             ("\x1bc\x1b(0\x1b#8reset", "reset"),
             ("bell\x07\x08\x7f\0", "bell"),
             ("\u{202e}gpj.exe\u{2066}x\u{2069}", "gpj.exex"),
-            ("tag\u{e0041}\u{e0042}s", "tags"),
+            ("tag\u{e0041}\u{e0042}s \u{61c}marks", "tags marks"),
             ("\x1b]0;never ends\nnext line", "\nnext line"),
             ("a\tb\nc", "a\tb\nc"),
             ("نمی‌خواهم 👩‍🚀 ä", "نمی‌خواهم 👩‍🚀 ä"),

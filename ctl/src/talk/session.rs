@@ -10,7 +10,6 @@ use agentbot_wire::{
     ChatDone, ChatSend, ChatSent, ChatSubscribe, ChatSubscribed, ChatTurn, ConversationId, History, HistoryParams,
     InstanceId, MAX_HISTORY_PAGE, TurnId, TurnView, event, method,
 };
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
@@ -59,8 +58,10 @@ enum Asked {
     Missed(ChatSent),
     Send,
     Abort,
-    Retry,
-    History,
+    Retry(TurnId),
+    History(HistoryParams),
+    /// Nobody waits for the answer any more.
+    Forgotten,
 }
 
 /// A connection that is being made.
@@ -77,7 +78,8 @@ pub struct Session {
     asked: BTreeMap<String, Asked>,
     unanswered: Option<ChatSend>,
     aborting: Option<TurnId>,
-    missed: Option<ChatSent>,
+    /// What is asked again as soon as there is a connection.
+    waiting: Vec<Asked>,
     queue: VecDeque<News>,
     attempts: usize,
     retry_at: Instant,
@@ -98,7 +100,7 @@ impl Session {
             asked: BTreeMap::new(),
             unanswered: None,
             aborting: None,
-            missed: None,
+            waiting: Vec::new(),
             queue: VecDeque::new(),
             attempts: 0,
             retry_at: Instant::now(),
@@ -107,25 +109,39 @@ impl Session {
     }
 
     /// Sends a message; [`News::Sent`] tells that it is stored. The message needs a key, for it may be sent again.
-    pub async fn send(&mut self, message: ChatSend) {
-        self.unanswered = Some(message.clone());
-        self.ask(Asked::Send, method::CHAT_SEND, &message).await;
-    }
-
-    /// Ends a turn, now or as soon as the daemon is back.
-    pub async fn abort(&mut self, turn: &TurnId) {
-        self.aborting = Some(turn.clone());
-        self.ask(Asked::Abort, method::CHAT_ABORT, &ChatTurn { turn: turn.clone() }).await;
+    ///
+    /// This and the next two are one question at a time: with the next one nobody waits for the answer to the last.
+    pub fn send(&mut self, message: ChatSend) {
+        self.forget();
+        self.unanswered = Some(message);
+        self.ask(Asked::Send);
     }
 
     /// Asks a turn again; [`News::Retried`] names the new one.
-    pub async fn retry(&mut self, turn: &TurnId) {
-        self.ask(Asked::Retry, method::CHAT_RETRY, &ChatTurn { turn: turn.clone() }).await;
+    pub fn retry(&mut self, turn: &TurnId) {
+        self.forget();
+        self.ask(Asked::Retry(turn.clone()));
     }
 
     /// Asks for stored messages; [`News::Page`] brings them.
-    pub async fn history(&mut self, params: &HistoryParams) {
-        self.ask(Asked::History, method::CHAT_HISTORY, params).await;
+    pub fn history(&mut self, params: HistoryParams) {
+        self.forget();
+        self.ask(Asked::History(params));
+    }
+
+    /// Ends a turn, now or as soon as the daemon is back.
+    pub fn abort(&mut self, turn: &TurnId) {
+        self.aborting = Some(turn.clone());
+        self.ask(Asked::Abort);
+    }
+
+    /// Forgets the last question: a late answer must not be taken for that to the next one.
+    fn forget(&mut self) {
+        let question = |what: &Asked| matches!(what, Asked::Send | Asked::Retry(_) | Asked::History(_));
+        self.unanswered = None;
+        self.waiting.retain(|what| !question(what));
+        self.asked.values_mut().filter(|what| question(what)).for_each(|what| *what = Asked::Forgotten);
+        self.queue.retain(|news| !matches!(news, News::Sent(_) | News::Retried(_) | News::Refused(_) | News::Page(_)));
     }
 
     /// From now on the end of this turn is told, also when it came while the connection was away.
@@ -133,32 +149,54 @@ impl Session {
         self.resume.follow(sent);
     }
 
-    /// Asks if there is a connection. A question whose loss matters is asked again by [`Self::reopened`].
-    async fn ask(&mut self, what: Asked, method: &str, params: &impl Serialize) {
+    /// Asks, where there is a connection. Without one [`Self::reopened`] asks, unless the daemon is away.
+    fn ask(&mut self, what: Asked) {
         let Some(link) = &mut self.link else {
-            self.unanswerable(&what);
+            match self.attempts {
+                0 => self.later(what),
+                _ => self.unanswerable(what),
+            }
             return;
         };
-        match link.ask(method, params).await {
+        let asked = match &what {
+            Asked::Subscribe => {
+                link.ask(method::CHAT_SUBSCRIBE, &subscription(&self.resume, &self.agent, self.only.as_ref()))
+            }
+            Asked::Send => link.ask(method::CHAT_SEND, &self.unanswered),
+            Asked::Abort => link.ask(method::CHAT_ABORT, &self.aborting.clone().map(|turn| ChatTurn { turn })),
+            Asked::Retry(turn) => link.ask(method::CHAT_RETRY, &ChatTurn { turn: turn.clone() }),
+            Asked::History(params) => link.ask(method::CHAT_HISTORY, params),
+            Asked::Missed(sent) => link.ask(method::CHAT_HISTORY, &after(sent)),
+            Asked::Forgotten => return,
+        };
+        match asked {
             Ok(id) => {
                 self.asked.insert(id, what);
             }
             Err(failure) => {
-                self.unanswerable(&what);
-                self.lose(&failure);
+                self.unanswered = self.unanswered.take().filter(|_| what != Asked::Send);
+                self.queue.push_back(News::Refused(failure));
             }
         }
     }
 
-    fn unanswerable(&mut self, what: &Asked) {
-        if let Asked::Missed(sent) = what {
-            self.missed = Some(sent.clone());
+    /// Keeps a question for the next connection.
+    fn later(&mut self, what: Asked) {
+        // Messages and aborts are kept until they are answered anyway, and subscribing comes by itself.
+        if matches!(what, Asked::Missed(_) | Asked::Retry(_) | Asked::History(_)) {
+            self.waiting.push(what);
         }
-        if matches!(what, Asked::Retry | Asked::History) {
+    }
+
+    /// The daemon is away: what somebody waits for fails, the rest is kept.
+    fn unanswerable(&mut self, what: Asked) {
+        if matches!(what, Asked::Retry(_) | Asked::History(_)) {
             let message = "agentbotd is away: that was not asked";
             self.queue.push_back(News::Refused(
                 Failure::new(Exit::Unreachable, crate::exit::UNREACHABLE, message).hint("try again in a moment"),
             ));
+        } else {
+            self.later(what);
         }
     }
 
@@ -177,7 +215,7 @@ impl Session {
             match &mut self.link {
                 None => self.open().await?,
                 Some(link) => match link.next().await {
-                    Ok(Heard::Answer(id, answer)) => self.answered(&id, answer).await?,
+                    Ok(Heard::Answer(id, answer)) => self.answered(&id, answer)?,
                     Ok(Heard::Event(name, seq, payload)) => self.event(&name, seq, &payload),
                     Err(failure) => self.lose(&failure),
                 },
@@ -195,7 +233,7 @@ impl Session {
         match opened {
             Ok(link) => {
                 self.link = Some(link);
-                self.reopened().await;
+                self.reopened();
                 Ok(())
             }
             Err(failure) if !self.ready || matches!(failure.exit, Exit::NotAllowed | Exit::NotFound | Exit::Usage) => {
@@ -208,46 +246,24 @@ impl Session {
         }
     }
 
-    async fn reopened(&mut self) {
-        let cursors = self.resume.cursors();
-        let params = match &self.only {
-            Some(conversation) => ChatSubscribe {
-                after_seq: cursors.map(|cursors| cursors.get(conversation).copied().unwrap_or_default()),
-                conversation: Some(conversation.clone()),
-                ..ChatSubscribe::default()
-            },
-            None => ChatSubscribe {
-                agent: Some(self.agent.to_string()),
-                cursors: cursors.cloned(),
-                ..ChatSubscribe::default()
-            },
-        };
-        self.ask(Asked::Subscribe, method::CHAT_SUBSCRIBE, &params).await;
-        if let Some(message) = self.unanswered.clone() {
-            self.ask(Asked::Send, method::CHAT_SEND, &message).await;
+    /// Asks on a new connection what has no answer yet. Nothing is waited for here: who drops [`Self::next`] finds all of
+    /// it asked, or none.
+    fn reopened(&mut self) {
+        self.ask(Asked::Subscribe);
+        if self.unanswered.is_some() {
+            self.ask(Asked::Send);
         }
-        if let Some(turn) = self.aborting.clone() {
-            self.ask(Asked::Abort, method::CHAT_ABORT, &ChatTurn { turn }).await;
+        if self.aborting.is_some() {
+            self.ask(Asked::Abort);
         }
-        if let Some(sent) = self.missed.take() {
-            self.make_up(sent).await;
-        }
-    }
-
-    async fn make_up(&mut self, sent: ChatSent) {
-        let params = HistoryParams {
-            conversation: sent.conversation.clone(),
-            before_seq: None,
-            after_seq: Some(sent.seq),
-            limit: Some(MAX_HISTORY_PAGE),
-        };
-        self.ask(Asked::Missed(sent), method::CHAT_HISTORY, &params).await;
+        std::mem::take(&mut self.waiting).into_iter().for_each(|what| self.ask(what));
     }
 
     fn lose(&mut self, _why: &Failure) {
         self.link = None;
-        let asked = std::mem::take(&mut self.asked);
-        asked.into_values().for_each(|what| self.unanswerable(&what));
+        let waiting = std::mem::take(&mut self.waiting);
+        let asked = std::mem::take(&mut self.asked).into_values();
+        asked.chain(waiting).for_each(|what| self.unanswerable(what));
         if self.attempts == 0 && self.ready {
             self.queue.push_back(News::Away);
         }
@@ -256,30 +272,34 @@ impl Session {
         self.retry_at = Instant::now() + pause;
     }
 
-    async fn answered(&mut self, id: &str, answer: Result<Value, Failure>) -> Result<(), Failure> {
+    fn answered(&mut self, id: &str, answer: Result<Value, Failure>) -> Result<(), Failure> {
         let Some(what) = self.asked.remove(id) else { return Ok(()) };
-        let payload = match answer {
-            Ok(payload) => payload,
-            Err(failure) if what == Asked::Subscribe && failure.code == "cursor_expired" => {
+        match answer {
+            Ok(payload) => self.granted(what, payload),
+            Err(failure) => self.refused(&what, failure),
+        }
+    }
+
+    fn refused(&mut self, what: &Asked, failure: Failure) -> Result<(), Failure> {
+        match what {
+            Asked::Subscribe if failure.code == "cursor_expired" => {
                 self.resume.start_over();
-                self.reopened().await;
-                return Ok(());
+                self.ask(Asked::Subscribe);
             }
-            Err(failure) if what == Asked::Subscribe => return Err(failure),
-            Err(failure) => {
-                match what {
-                    Asked::Send => self.unanswered = None,
-                    // It had ended by itself: its end is told as every other.
-                    Asked::Abort => {
-                        self.aborting = None;
-                        return Ok(());
-                    }
-                    Asked::Subscribe | Asked::Retry | Asked::History | Asked::Missed(_) => {}
-                }
+            Asked::Subscribe => return Err(failure),
+            Asked::Forgotten => {}
+            // It had ended by itself: its end is told as every other.
+            Asked::Abort => self.aborting = None,
+            Asked::Send => {
+                self.unanswered = None;
                 self.queue.push_back(News::Refused(failure));
-                return Ok(());
             }
-        };
+            Asked::Retry(_) | Asked::History(_) | Asked::Missed(_) => self.queue.push_back(News::Refused(failure)),
+        }
+        Ok(())
+    }
+
+    fn granted(&mut self, what: Asked, payload: Value) -> Result<(), Failure> {
         match what {
             Asked::Subscribe => {
                 let answer: ChatSubscribed = read(payload)?;
@@ -297,17 +317,11 @@ impl Session {
                 self.resume.follow(&sent);
                 self.queue.push_back(News::Sent(sent.clone()));
                 if self.resume.missed(&sent) {
-                    self.make_up(sent).await;
+                    self.ask(Asked::Missed(sent));
                 }
             }
-            Asked::Retry => {
-                let view = read(payload)?;
-                self.queue.push_back(News::Retried(view));
-            }
-            Asked::History => {
-                let page = read(payload)?;
-                self.queue.push_back(News::Page(page));
-            }
+            Asked::Retry(_) => self.queue.push_back(News::Retried(read(payload)?)),
+            Asked::History(_) => self.queue.push_back(News::Page(read(payload)?)),
             Asked::Missed(sent) => {
                 let page: History = read(payload)?;
                 for message in self.resume.make_up(&sent, page.messages) {
@@ -316,6 +330,7 @@ impl Session {
                 }
             }
             Asked::Abort => self.aborting = None,
+            Asked::Forgotten => {}
         }
         Ok(())
     }
@@ -336,12 +351,35 @@ impl Session {
             }
             Step::Nothing => {}
             Step::Resync => {
-                // No connection was lost, so nobody needs to hear of it.
+                // No connection was lost, so nobody needs to hear of it; what is under way is asked again on the next.
                 self.link = None;
-                self.asked.clear();
+                std::mem::take(&mut self.asked).into_values().for_each(|what| self.later(what));
                 self.retry_at = Instant::now();
             }
         }
+    }
+}
+
+/// What to listen to, from the last place that was heard on.
+fn subscription(resume: &Resume, agent: &InstanceId, only: Option<&ConversationId>) -> ChatSubscribe {
+    let cursors = resume.cursors();
+    match only {
+        Some(conversation) => ChatSubscribe {
+            after_seq: cursors.map(|cursors| cursors.get(conversation).copied().unwrap_or_default()),
+            conversation: Some(conversation.clone()),
+            ..ChatSubscribe::default()
+        },
+        None => ChatSubscribe { agent: Some(agent.to_string()), cursors: cursors.cloned(), ..ChatSubscribe::default() },
+    }
+}
+
+/// The messages that came after one that was sent.
+fn after(sent: &ChatSent) -> HistoryParams {
+    HistoryParams {
+        conversation: sent.conversation.clone(),
+        before_seq: None,
+        after_seq: Some(sent.seq),
+        limit: Some(MAX_HISTORY_PAGE),
     }
 }
 

@@ -40,8 +40,21 @@ pub enum End {
     Answered,
     /// Without one, and why.
     Failed(Failure),
-    /// By the user; without an id nobody knows whether the message arrived.
-    Aborted(Option<TurnId>),
+    /// Not heard: the question was refused, or the time is over.
+    Unheard(Failure),
+    /// By the user.
+    Aborted(Aborted),
+}
+
+/// How far an abort came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aborted {
+    /// The turn has ended, in this way.
+    Ended(TurnStatus),
+    /// It was asked for, and the turn's end not heard.
+    Asked,
+    /// Nobody knows whether the message arrived.
+    Unknown,
 }
 
 /// Whom one talks with, and about what.
@@ -56,6 +69,8 @@ pub struct Talk {
     pub topic: String,
     /// The last turn that was asked for.
     pub last: Option<ChatSent>,
+    /// The user has interrupted the last turn, however it ended.
+    pub interrupted: bool,
 }
 
 impl Talk {
@@ -84,7 +99,7 @@ impl Talk {
     /// Asks, and shows the turn until it has ended.
     ///
     /// # Errors
-    /// When the question is refused, the time is over, or the talk cannot go on.
+    /// When the talk cannot go on.
     pub async fn turn(
         &mut self,
         view: &mut dyn View,
@@ -99,8 +114,8 @@ impl Talk {
         let mut paint: Option<Instant> = None;
         view.begin();
         match question {
-            Question::Send(message) => self.session.send(message.clone()).await,
-            Question::Retry(turn) => self.session.retry(turn).await,
+            Question::Send(message) => self.session.send(message.clone()),
+            Question::Retry(turn) => self.session.retry(turn),
         }
         let far = Instant::now() + Duration::from_secs(365 * 24 * 3600);
         let end = loop {
@@ -108,16 +123,16 @@ impl Talk {
                 news = self.session.next() => news,
                 _ = interrupts.recv() => {
                     if abort.is_some() {
-                        break Ok(End::Aborted(turn.id));
+                        break Ok(turn.unfinished());
                     }
                     abort = Some(Instant::now() + ABORT);
                     if let Some(id) = &turn.id {
-                        self.session.abort(id).await;
+                        self.session.abort(id);
                     }
                     continue;
                 }
-                () = sleep_until(abort.unwrap_or(far)) => break Ok(End::Aborted(turn.id)),
-                () = sleep_until(until.unwrap_or(far)) => break Err(self.late(&turn)),
+                () = sleep_until(abort.unwrap_or(far)) => break Ok(turn.unfinished()),
+                () = sleep_until(until.unwrap_or(far)), if abort.is_none() => break Ok(End::Unheard(self.late(&turn))),
                 () = sleep_until(paint.unwrap_or(far)) => {
                     paint = None;
                     view.tick();
@@ -129,6 +144,7 @@ impl Talk {
                 }
             };
             let told = match news {
+                Ok(News::Refused(failure)) => break Ok(End::Unheard(failure)),
                 Ok(news) => self.hear(view, &mut turn, news),
                 Err(failure) => break Err(failure),
             };
@@ -136,9 +152,9 @@ impl Talk {
                 paint = Some(Instant::now() + PAINT);
             }
             match told {
-                Ok(Told::Begun) => {
+                Told::Begun => {
                     if let (Some(_), Some(id)) = (abort, &turn.id) {
-                        self.session.abort(id).await;
+                        self.session.abort(id);
                     }
                     let early = std::mem::take(&mut turn.early);
                     let ended =
@@ -147,18 +163,18 @@ impl Talk {
                         break Ok(turn.end(&done, abort.is_some()));
                     }
                 }
-                Ok(Told::Ended(done)) => break Ok(turn.end(&done, abort.is_some())),
-                Ok(Told::More) => {}
-                Err(failure) => break Err(failure),
+                Told::Ended(done) => break Ok(turn.end(&done, abort.is_some())),
+                Told::More => {}
             }
         };
+        self.interrupted = abort.is_some();
         view.end(matches!(end, Ok(End::Answered)));
         view.written()?;
         end
     }
 
     /// Takes one piece of news.
-    fn hear(&mut self, view: &mut dyn View, turn: &mut Turn, news: News) -> Result<Told, Failure> {
+    fn hear(&mut self, view: &mut dyn View, turn: &mut Turn, news: News) -> Told {
         match news {
             News::Sent(sent) => {
                 turn.begun(&sent);
@@ -168,7 +184,7 @@ impl Talk {
                     view.note(&line);
                     view.waits(Some(&format!("waiting for {}", self.name())));
                 }
-                return Ok(Told::Begun);
+                return Told::Begun;
             }
             News::Retried(again) => {
                 let sent =
@@ -176,9 +192,8 @@ impl Talk {
                 self.session.follow(&sent);
                 turn.begun(&sent);
                 self.last = Some(sent);
-                return Ok(Told::Begun);
+                return Told::Begun;
             }
-            News::Refused(failure) => return Err(failure),
             News::Away => {
                 view.note("agentbotd is away; the talk goes on when it is back");
                 view.waits(Some("waiting for agentbotd"));
@@ -194,12 +209,12 @@ impl Talk {
             }
             News::Event(frame, spoken) => {
                 if let Some(done) = self.show(view, turn, &frame, spoken) {
-                    return Ok(Told::Ended(done));
+                    return Told::Ended(done);
                 }
             }
-            News::Ready | News::Page(_) => {}
+            News::Ready | News::Page(_) | News::Refused(_) => {}
         }
-        Ok(Told::More)
+        Told::More
     }
 
     /// Shows an event; gives the end of the turn if it is that.
@@ -286,12 +301,17 @@ impl Turn {
         self.message = Some(sent.message.to_string());
     }
 
+    /// The end for a user who waits no longer.
+    fn unfinished(&self) -> End {
+        End::Aborted(if self.id.is_some() { Aborted::Asked } else { Aborted::Unknown })
+    }
+
     fn end(self, done: &ChatDone, aborted: bool) -> End {
         if done.status == TurnStatus::Done {
             return End::Answered;
         }
         if aborted {
-            return End::Aborted(self.id);
+            return End::Aborted(Aborted::Ended(done.status));
         }
         let error = done.error.as_ref();
         let code = error.map_or(done.status.as_str(), |error| error.code.as_str());

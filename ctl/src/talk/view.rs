@@ -112,7 +112,9 @@ impl Terminal {
 
     /// A failure with its hint, below what was shown of the turn.
     pub fn fail(&mut self, failure: &Failure) {
-        let mut all = format!("{}✗{:#} {}\n", style::BAD, style::BAD, text::line(&failure.message));
+        let mark = self.look().paint("✗", style::BAD);
+        let said = lines(&format!("✗ {}", failure.message), Style::new(), self.screen.width(), self.look());
+        let mut all = said.join("\n").replacen('✗', &mark, 1) + "\n";
         if let Some(hint) = &failure.hint {
             all.push_str(&advice("  ", hint));
         }

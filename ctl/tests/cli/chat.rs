@@ -63,6 +63,14 @@ pub struct Chats {
     /// The next message is stored, and the connection cut before the answer.
     pub lose_ack: bool,
     pub held: bool,
+    /// Aborts are taken and neither answered nor followed.
+    pub deaf_to_aborts: bool,
+    /// Who has subscribed is not read from any more.
+    pub deaf: bool,
+    /// The next question of this method is not answered; instead a message is stored and another one told.
+    pub hole: Option<&'static str>,
+    /// A message that is stored right after the next page.
+    pub between: Option<String>,
     pub refuse: Option<ApiError>,
     pub turns: Vec<Turn>,
     pub keys: BTreeMap<String, ChatSent>,
@@ -71,6 +79,14 @@ pub struct Chats {
 }
 
 impl Chats {
+    /// Stores two messages of somebody else and tells of the second only, as a faulty daemon might.
+    pub fn leave_a_hole(&mut self) {
+        let (conversation, listeners) = (self.conversations[0].id.clone(), std::mem::take(&mut self.listeners));
+        self.store(&conversation, Sender::User, Platform::Http, "in the hole", None);
+        self.listeners = listeners;
+        self.store(&conversation, Sender::User, Platform::Http, "behind the hole", None);
+    }
+
     fn publish(&mut self, name: &str, seq: Option<u64>, payload: Value) {
         let text = Frame::Event { event: name.to_owned(), seq, payload }.to_text();
         self.listeners.retain(|listener| listener.try_send(text.clone()).is_ok());

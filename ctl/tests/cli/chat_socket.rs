@@ -25,6 +25,7 @@ where
     let mut say = Some(say);
     loop {
         tokio::select! {
+            biased;
             text = said.recv() => match text {
                 Some(text) => if socket.send(WsMessage::text(text)).await.is_err() { return },
                 None => return,
@@ -43,6 +44,9 @@ where
                 for frame in answers {
                     if socket.send(WsMessage::text(frame.to_text())).await.is_err() { return }
                 }
+                if method == method::CHAT_SUBSCRIBE && state.lock().unwrap().chats.deaf {
+                    return std::future::pending().await;
+                }
             }
         }
     }
@@ -57,6 +61,10 @@ fn answer(state: &mut State, id: &str, method: &str, params: Value) -> Option<Ve
     let agent = state.agents[0].clone();
     let chats = &mut state.chats;
     let one = |frame| Some(vec![frame]);
+    if chats.hole.take_if(|of| *of == method).is_some() {
+        chats.leave_a_hole();
+        return Some(Vec::new());
+    }
     match method {
         method::CONNECT => {
             chats.connects.push(read(params));
@@ -95,6 +103,9 @@ fn answer(state: &mut State, id: &str, method: &str, params: Value) -> Option<Ve
         method::CHAT_ABORT => {
             let params: ChatTurn = read(params);
             chats.aborts.push(params.turn.clone());
+            if chats.deaf_to_aborts {
+                return Some(Vec::new());
+            }
             let turn = chats.turn(&params.turn).unwrap();
             turn.aborted = true;
             one(Frame::answer(id, json!(turn.view)))
@@ -120,6 +131,9 @@ fn answer(state: &mut State, id: &str, method: &str, params: Value) -> Option<Ve
             let limit = params.limit.unwrap_or(50) as usize;
             let more = mine.len() > limit;
             let messages = mine.split_off(mine.len().saturating_sub(limit));
+            if let Some(text) = chats.between.take() {
+                chats.store(&params.conversation, Sender::User, Platform::Http, &text, None);
+            }
             one(Frame::answer(id, json!(History { messages, more })))
         }
         other => panic!("{other} is no method"),

@@ -1,12 +1,14 @@
 //! What was said, what is remembered, and which models there are.
 
 use std::io::{BufRead as _, BufReader};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use agentbot_wire::{Discovered, Platform, Sender};
 use serde_json::{Value, json};
 
 use crate::broken_daemon::until;
-use crate::run::{command, ctl};
+use crate::run::{Run, command, ctl};
 use crate::twin::Twin;
 
 /// An agent with two conversations.
@@ -113,7 +115,50 @@ fn following_goes_on_with_what_is_said_and_survives_a_cut() {
     assert_eq!(next(), 5);
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let run = Run::from(child.wait_with_output().unwrap()).exits(130);
+    assert!(!run.stderr.contains("error"), "it is the way to end it: {run:?}");
+}
+
+#[test]
+fn what_is_said_while_pages_are_read_is_shown_after_them() {
+    let twin = Twin::with(&["helper"]);
+    {
+        let mut state = twin.state();
+        let agent = state.agents[0].id.clone();
+        let conversation = state.chats.conversation(&agent, "main");
+        for number in 1..=250 {
+            state.chats.store(&conversation, Sender::User, Platform::Http, &format!("number {number}"), None);
+        }
+        state.chats.between = Some("between two pages".to_owned());
+    }
+    let words = ["messages", "helper", "--topic", "main", "--limit", "250", "--follow", "-o", "json"];
+    let mut child = command(&twin.socket()).args(words).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&seen);
+    let reads = std::thread::spawn(move || {
+        for line in lines {
+            let message: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            all.lock().unwrap().push(message["seq"].as_u64().unwrap());
+        }
+    });
+    let saw = |count: usize| {
+        let began = Instant::now();
+        while seen.lock().unwrap().len() < count && began.elapsed() < Duration::from_secs(5) {
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    };
+    saw(251);
+    {
+        let mut state = twin.state();
+        let conversation = state.chats.conversations[0].id.clone();
+        state.chats.store(&conversation, Sender::User, Platform::Http, "after them", None);
+    }
+    saw(252);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reads.join().unwrap();
+    assert_eq!(*seen.lock().unwrap(), (1..=252).collect::<Vec<_>>());
 }
 
 #[test]

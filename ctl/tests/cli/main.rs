@@ -8,7 +8,7 @@ mod changing;
 mod chat;
 mod chat_socket;
 mod core;
-
+mod exit_codes;
 mod interrupting;
 mod knowing;
 mod output;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use agentbot_wire::{ApiError, Code, Phase, ToolStatus};
+use agentbot_wire::{ApiError, Code, Phase, ToolStatus, method};
 use serde_json::Value;
 
 use crate::broken_daemon::until;
@@ -26,6 +26,16 @@ fn fed(twin: &Twin, words: &[&str], input: &str) -> Run {
 fn interrupt(child: &std::process::Child) {
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).unwrap();
+}
+
+/// What a run left; one that does not end by itself is ended.
+fn ends(mut child: std::process::Child) -> Run {
+    let began = Instant::now();
+    while child.try_wait().unwrap().is_none() && began.elapsed() < Duration::from_secs(8) {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    child.wait_with_output().unwrap().into()
 }
 
 /// The lines of JSON on standard output.
@@ -64,16 +74,34 @@ fn standard_input_is_the_text_or_stands_behind_it() {
     let twin = Twin::with(&["helper"]);
     fed(&twin, &["chat", "helper"], "from a pipe\r\nline two\n").exits(0);
     fed(&twin, &["chat", "helper", "-"], "from a dash").exits(0);
-    fed(&twin, &["chat", "helper", "review", "this"], "the text\n").exits(0);
+    fed(&twin, &["chat", "helper", "review", "this", "-"], "the text\n").exits(0);
     let sent: Vec<_> = twin.state().chats.sends.iter().map(|send| send.text.clone()).collect();
     assert_eq!(sent, ["from a pipe\nline two", "from a dash", "review this\n\nthe text"]);
     assert!(fed(&twin, &["chat", "helper"], " \n").exits(2).stderr.contains("there is no text to send"));
 }
 
 #[test]
+fn words_leave_standard_input_to_whom_it_belongs() {
+    let twin = Twin::with(&["helper"]);
+    let loops = format!("while read -r line; do {} chat helper \"$line\"; done", env!("CARGO_BIN_EXE_agentbotctl"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &loops]).env("AGENTBOT_SOCKET", twin.socket());
+    let mut child = shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"one\ntwo\nthree\n").unwrap();
+    let run = Run::from(child.wait_with_output().unwrap()).exits(0);
+    assert_eq!(run.stdout, "echo: one\necho: two\necho: three\n");
+    // A pipe that nobody closes is not waited for either.
+    let mut child = command(&twin.socket()).args(["chat", "helper", "hi"]).stdin(Stdio::piped()).spawn().unwrap();
+    let open = child.stdin.take();
+    let run = Run::from(child.wait_with_output().unwrap()).exits(0);
+    drop(open);
+    assert_eq!((run.stdout.as_str(), run.stderr.as_str()), ("echo: hi\n", ""));
+}
+
+#[test]
 fn an_input_that_never_ends_is_told_of_and_left() {
     let twin = Twin::with(&["helper"]);
-    let words = ["chat", "helper", "hi", "--timeout", "1500ms"];
+    let words = ["chat", "helper", "hi", "-", "--timeout", "1500ms"];
     let mut child = command(&twin.socket()).args(words).stdin(Stdio::piped()).spawn().unwrap();
     let open = child.stdin.take();
     let run = Run::from(child.wait_with_output().unwrap()).exits(7);
@@ -95,7 +123,10 @@ fn a_message_is_refused_past_its_limit_and_sent_up_to_it() {
     twin.state().chats.scripts.push_back(vec![say("ok")]);
     fed(&twin, &["chat", "helper"], &"a".repeat(64 * 1024)).exits(0);
     let run = fed(&twin, &["chat", "helper"], &"a".repeat(64 * 1024 + 1)).exits(2);
-    assert!(run.stderr.contains("at most 64 KiB"), "{run:?}");
+    assert!(run.stderr.contains("at most 64 KiB, this one has 65537 bytes"), "{run:?}");
+    // Where reading stops is within a character.
+    let run = fed(&twin, &["chat", "helper"], &("a".to_owned() + &"ä".repeat(80 * 1024))).exits(2);
+    assert!(run.stderr.contains("at most 64 KiB, this one has more than 128 KiB"), "{run:?}");
     assert_eq!(twin.state().chats.sends.len(), 1);
 }
 
@@ -132,6 +163,28 @@ fn each_line_of_a_pipe_can_be_a_message() {
     assert_eq!(ends, 2, "{run:?}");
     let run = fed(&twin, &["chat", "helper", "--lines"], "three\nfour").exits(0);
     assert_eq!(run.stdout, "echo: three\necho: four\n");
+}
+
+#[test]
+fn a_line_without_an_answer_is_told_once_and_the_next_one_is_asked() {
+    let twin = Twin::with(&["helper"]);
+    let busy = ApiError { code: Code::LimitReached, message: "64 messages wait".to_owned(), hint: None };
+    twin.state().chats.refuse = Some(busy);
+    twin.state().chats.scripts.push_back(vec![failing()]);
+    let input = format!("refused\nfails\n{}\nlast\n", "a".repeat(64 * 1024 + 1));
+    let run = fed(&twin, &["chat", "helper", "--lines", "-o", "json"], &input).exits(2);
+    for reason in ["64 messages wait", "the model does not answer", "at most 64 KiB"] {
+        assert_eq!(run.stderr.matches(reason).count(), 1, "{reason}: {run:?}");
+    }
+    let failed: Vec<_> =
+        lines(&run).into_iter().filter(|line| line["ok"] == false).map(|line| line["error"]["code"].clone()).collect();
+    assert_eq!(failed, ["limit_reached", "model_failed", "too_large"]);
+    assert_eq!(lines(&run).last().unwrap()["payload"]["status"], "done");
+    // The time is each line's own; a late answer is not taken for that to the next line.
+    twin.state().chats.scripts.push_back(vec![Act::Pause(700), say("late")]);
+    let run = fed(&twin, &["chat", "helper", "--lines", "--timeout", "400ms"], "slow\nquick\n").exits(7);
+    assert_eq!(run.stdout, "echo: quick\n");
+    assert_eq!(run.stderr.matches("did not answer in time").count(), 1, "{run:?}");
 }
 
 fn failing() -> Act {
@@ -186,6 +239,57 @@ fn ctrl_c_aborts_the_turn_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(run.stderr.contains("the turn is aborted"), "{run:?}");
     assert_eq!(twin.state().chats.aborts.len(), 1);
+}
+
+#[test]
+fn an_abort_that_nobody_answered_is_not_said_to_be_done() {
+    let twin = Twin::with(&["helper"]);
+    (twin.state().chats.held, twin.state().chats.deaf_to_aborts) = (true, true);
+    twin.state().chats.scripts.push_back(vec![Act::Hold]);
+    let child = command(&twin.socket()).args(["chat", "helper", "hi"]).spawn().unwrap();
+    until(|| !twin.state().chats.open().is_empty());
+    std::thread::park_timeout(Duration::from_millis(100));
+    interrupt(&child);
+    let run = Run::from(child.wait_with_output().unwrap()).exits(130);
+    assert!(run.stderr.contains("asked to abort, and did not say yet"), "{run:?}");
+    assert!(run.stderr.contains("agentbotctl messages helper --follow"), "{run:?}");
+    assert!(!run.stderr.contains("is aborted"), "{run:?}");
+}
+
+#[test]
+fn a_daemon_that_does_not_read_does_not_keep_ctrl_c_from_being_seen() {
+    let twin = Twin::with(&["helper"]);
+    twin.state().chats.deaf = true;
+    let words = ["chat", "helper", "--lines", "--timeout", "400ms"];
+    let mut child = command(&twin.socket()).args(words).stdin(Stdio::piped()).spawn().unwrap();
+    // Each character is six in a frame: one line is about what a socket keeps, and the next waits to be written.
+    let line = "\u{1}".repeat(42_000) + "\n";
+    let mut input = child.stdin.take().unwrap();
+    // It is left when the program ends.
+    std::thread::spawn(move || input.write_all(line.repeat(20).as_bytes()));
+    until(|| !twin.state().chats.subscribes.is_empty());
+    std::thread::park_timeout(Duration::from_millis(1500));
+    let began = Instant::now();
+    interrupt(&child);
+    let run = ends(child).exits(130);
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(run.stderr.matches("did not take the message in time").count() >= 2, "{run:?}");
+    assert!(run.stderr.contains("it may have arrived"), "{run:?}");
+}
+
+#[test]
+fn a_question_under_way_is_answered_when_something_before_it_is_missing() {
+    let twin = Twin::with(&["helper"]);
+    let words = ["chat", "helper", "hi", "--idempotency-key", "k1", "--timeout", "10s"];
+    ctl(&twin.socket(), &words).exits(0);
+    // The turn is over: what it left is asked for as a page.
+    twin.state().chats.hole = Some(method::CHAT_HISTORY);
+    assert_eq!(ctl(&twin.socket(), &words).exits(0).stdout, "echo: hi\n");
+    assert!(twin.state().chats.hole.is_none());
+    twin.state().chats.hole = Some(method::CHAT_HISTORY);
+    let run = ctl(&twin.socket(), &["messages", "helper", "--topic", "main", "--timeout", "10s"]).exits(0);
+    assert!(run.stdout.contains("echo: hi"), "{run:?}");
+    assert!(twin.state().chats.hole.is_none());
 }
 
 #[test]

@@ -40,6 +40,7 @@ fixed_keys! {
     limits.header_timeout, limits.idle_timeout,
     log.level, log.format,
     http.listen, http.allowed_hosts, http.allowed_origins, http.tls, http.connections,
+    http.token_connections, http.token_messages,
 }
 
 /// A handle on the configuration in force; clones are the same one.

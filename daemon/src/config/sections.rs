@@ -159,6 +159,10 @@ sections! {
         tls: Option<Tls> = None;
         /// Connections at the same time: a socket per open page or program is the usual case.
         connections: usize = 2_048, in 1..=65_536;
+        /// Connections that show the same token: more than a person's windows and a program's workers.
+        token_connections: usize = 256, in 1..=65_536;
+        /// Messages of one token in a minute by chat sockets; by HTTP it is 60, counted together with these.
+        token_messages: usize = 300, in 1..=100_000;
     }
 }
 

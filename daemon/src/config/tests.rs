@@ -261,7 +261,7 @@ fn bounds_of_model_calls_have_ranges() {
 #[test]
 fn providers_are_complete_and_not_builtin() {
     let found = mistakes("[models.providers.mine]\n");
-    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(found.len(), 2, "{found:?}");
     let found =
         mistakes("[models.providers.builtin]\nkind = \"openai\"\nbase_url = \"https://h\"\napi_key_env = \"K\"");
     assert!(found[0].contains("taken by the provider that is always there"), "{found:?}");

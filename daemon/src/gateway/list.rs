@@ -1,13 +1,14 @@
 //! Which models there are: the builtin one, and what each server says it has, remembered for a minute.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agentbot_wire::{ModelList, ModelView, ProviderView};
+use agentbot_wire::{Code, ModelList, ModelView, ProviderView};
 use futures_util::future::join_all;
 use serde::Deserialize;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
 use super::client::Lazy;
 use super::key;
@@ -21,6 +22,8 @@ use crate::error::{Error, Result};
 const FRESH: Duration = Duration::from_secs(60);
 /// Time that a server gets to list its models.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same with the reading of its key, which may lie on a disk that hangs.
+const PATIENCE_IN_ALL: Duration = Duration::from_millis(5_500);
 /// The longest list in bytes.
 const MAX_LIST: usize = 8 * 1024 * 1024;
 /// Models of one server that are listed.
@@ -28,83 +31,164 @@ const MAX_MODELS: usize = 2_000;
 /// The longest name of a model in bytes.
 const MAX_NAME: usize = 256;
 
-/// What servers said lately.
-#[derive(Default)]
-pub(super) struct Lists(Mutex<BTreeMap<String, Known>>);
+/// Time that somebody waits for a list that another has asked for.
+const WAIT: Duration = Duration::from_secs(6);
 
-#[derive(Clone)]
+/// Asks servers which models they have.
+pub(super) trait Asks: Sync {
+    /// The models of one.
+    ///
+    /// # Errors
+    /// When it does not say.
+    fn ask(&self, name: &str, provider: &Provider) -> impl Future<Output = Result<Vec<String>>> + Send;
+}
+
+/// What servers said lately.
+pub(super) struct Lists {
+    state: Mutex<State>,
+    /// One look at a time.
+    turn: Semaphore,
+}
+
+#[derive(Default)]
+struct State {
+    known: BTreeMap<String, Arc<Known>>,
+    last: Option<Last>,
+}
+
 struct Known {
     of: Provider,
     at: Instant,
     outcome: Result<Vec<String>, String>,
 }
 
+/// The list as it was made last.
+struct Last {
+    list: Arc<ModelList>,
+    of: Models,
+    until: Instant,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Self { state: Mutex::default(), turn: Semaphore::new(1) }
+    }
+}
+
 impl Lists {
-    /// The models of every server, or why it does not say. One look at a time: who comes meanwhile waits for it.
-    async fn look(&self, models: &Models, client: &Lazy) -> BTreeMap<String, Known> {
-        let mut known = self.0.lock().await;
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every statement leaves the state whole, so a panic elsewhere cannot have broken it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last list, if it is of this configuration; `old` takes one that is due as well.
+    fn last(&self, models: &Models, old: bool) -> Option<Arc<ModelList>> {
+        let state = self.state();
+        let last = state.last.as_ref().filter(|last| last.of == *models && (old || Instant::now() < last.until))?;
+        Some(Arc::clone(&last.list))
+    }
+
+    /// Everything that can be asked. Whoever comes while another looks gets the last list, or waits a while for the first.
+    pub(super) async fn list(&self, models: &Models, servers: &impl Asks) -> Arc<ModelList> {
+        if let Some(list) = self.last(models, false) {
+            return list;
+        }
+        let turn = match self.turn.try_acquire() {
+            Ok(turn) => Some(turn),
+            Err(_) => match self.last(models, true) {
+                Some(list) => return list,
+                None => timeout(WAIT, self.turn.acquire()).await.ok().and_then(Result::ok),
+            },
+        };
+        if turn.is_none() {
+            return Arc::new(view(models, &BTreeMap::new()));
+        }
+        if let Some(list) = self.last(models, false) {
+            return list;
+        }
+        let known = self.look(models, servers).await;
+        let list = Arc::new(view(models, &known));
+        let oldest = known.values().map(|known| known.at).min().unwrap_or_else(Instant::now);
+        let last = Last { list: Arc::clone(&list), of: models.clone(), until: oldest + FRESH };
+        *self.state() = State { known, last: Some(last) };
+        list
+    }
+
+    /// The models of every server, or why it does not say.
+    async fn look(&self, models: &Models, servers: &impl Asks) -> BTreeMap<String, Arc<Known>> {
+        let mut known = self.state().known.clone();
         known.retain(|name, known| models.providers.get(name) == Some(&known.of) && known.at.elapsed() < FRESH);
         let missing = models.providers.iter().filter(|(name, _)| !known.contains_key(*name));
-        let asked = missing.map(async |(name, provider)| {
-            let outcome = ask(name, provider, client).await.map_err(|error| {
+        let asked = missing.map(|(name, provider)| async move {
+            let answer = timeout(PATIENCE_IN_ALL, servers.ask(name, provider)).await.unwrap_or_else(|_| Err(silent()));
+            let outcome = answer.map_err(|error| {
                 tracing::info!(provider = name, %error, "a provider does not list its models");
                 match error.to_api() {
                     api if api.hint.is_some() => format!("{}; {}", api.message, api.hint.unwrap_or_default()),
                     api => api.message,
                 }
             });
-            (name.clone(), Known { of: provider.clone(), at: Instant::now(), outcome })
+            (name.clone(), Arc::new(Known { of: provider.clone(), at: Instant::now(), outcome }))
         });
         let fresh = join_all(asked).await;
         known.extend(fresh);
-        known.clone()
+        known
     }
+}
 
-    /// Everything that can be asked.
-    pub(super) async fn list(&self, models: &Models, client: &Lazy) -> ModelList {
-        let known = self.look(models, client).await;
-        let default = models.resolve(&models.default).unwrap_or_else(|_| models.default.clone());
-        let view = |provider: &str, name: &str| {
-            let id = format!("{provider}/{name}");
-            let means = |alias: &&String| models.resolve(alias).is_ok_and(|target| target == id);
-            ModelView {
-                provider: provider.to_owned(),
-                aliases: models.aliases.keys().filter(means).cloned().collect(),
-                default: id == default,
-                id,
+fn silent() -> Error {
+    Error::new(Code::TimedOut, "it has not said yet which models it has").hint("ask again")
+}
+
+/// What is known as it is told. Pure.
+fn view(models: &Models, known: &BTreeMap<String, Arc<Known>>) -> ModelList {
+    let default = models.resolve(&models.default).unwrap_or_else(|_| models.default.clone());
+    let mut aliases: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for alias in models.aliases.keys() {
+        if let Ok(target) = models.resolve(alias) {
+            aliases.entry(target).or_default().push(alias.clone());
+        }
+    }
+    let model = |provider: &str, name: &str| {
+        let id = format!("{provider}/{name}");
+        ModelView {
+            provider: provider.to_owned(),
+            aliases: aliases.get(&id).cloned().unwrap_or_default(),
+            default: id == default,
+            id,
+        }
+    };
+    let mut views = vec![model(BUILTIN, BASIC)];
+    let mut providers = vec![ProviderView {
+        name: BUILTIN.to_owned(),
+        kind: BUILTIN.to_owned(),
+        base_url: None,
+        reachable: None,
+        error: None,
+    }];
+    for (name, provider) in &models.providers {
+        let error = match known.get(name).map(|known| &known.outcome) {
+            Some(Ok(names)) => {
+                views.extend(names.iter().map(|found| model(name, found)));
+                None
             }
+            Some(Err(error)) => Some(error.clone()),
+            None => Some(silent().message().to_owned()),
         };
-        let mut views = vec![view(BUILTIN, BASIC)];
-        let mut providers = vec![ProviderView {
-            name: BUILTIN.to_owned(),
-            kind: BUILTIN.to_owned(),
-            base_url: None,
-            reachable: None,
-            error: None,
-        }];
-        for (name, known) in known {
-            let (reachable, error) = match known.outcome {
-                Ok(names) => {
-                    views.extend(names.iter().map(|model| view(&name, model)));
-                    (true, None)
-                }
-                Err(error) => (false, Some(error)),
-            };
-            providers.push(ProviderView {
-                name,
-                kind: known.of.kind.as_str().to_owned(),
-                base_url: Some(known.of.base_url),
-                reachable: Some(reachable),
-                error,
-            });
-        }
-        ModelList {
-            count: views.len(),
-            models: views,
-            aliases: models.aliases.clone(),
-            default: models.default.clone(),
-            providers,
-        }
+        providers.push(ProviderView {
+            name: name.clone(),
+            kind: provider.kind.as_str().to_owned(),
+            base_url: Some(provider.base_url.clone()),
+            reachable: Some(error.is_none()),
+            error,
+        });
+    }
+    ModelList {
+        count: views.len(),
+        models: views,
+        aliases: models.aliases.clone(),
+        default: models.default.clone(),
+        providers,
     }
 }
 
@@ -114,14 +198,16 @@ pub(super) fn brief(patience: Duration) -> Bounds {
     Bounds { first: end, idle: patience, end, bytes: MAX_LIST }
 }
 
-async fn ask(name: &str, provider: &Provider, client: &Lazy) -> Result<Vec<String>> {
-    if provider.kind == ProviderKind::Anthropic {
-        return Err(Error::new(agentbot_wire::Code::Unsupported, "providers of kind \"anthropic\" are not served yet")
-            .hint("use one of kind \"openai\""));
+impl Asks for Lazy {
+    async fn ask(&self, name: &str, provider: &Provider) -> Result<Vec<String>> {
+        if provider.kind == ProviderKind::Anthropic {
+            return Err(Error::new(Code::Unsupported, "providers of kind \"anthropic\" are not served yet")
+                .hint("use one of kind \"openai\""));
+        }
+        let key = key::read(name, &provider.api_key).await?;
+        let server = Server { name, base_url: &provider.base_url, key, client: self.get(&provider.base_url).await? };
+        server.models(brief(PATIENCE)).await
     }
-    let key = key::read(name, &provider.api_key).await?;
-    let server = Server { name, base_url: &provider.base_url, key, client: client.get(&provider.base_url).await? };
-    server.models(brief(PATIENCE)).await
 }
 
 /// The names in a list of models, in their order and plain; `None` when it is no such list.
@@ -140,19 +226,4 @@ pub(super) fn names(body: &[u8]) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_gives_its_plain_names() {
-        let body =
-            br#"{"object":"list","data":[{"id":"a:1b","owned_by":"x"},{"id":""},{"id":"b\u001b[2J"},{"id":"org/c"}]}"#;
-        assert_eq!(names(body).unwrap(), ["a:1b", "org/c"]);
-        assert_eq!(names(br#"{"data":[]}"#).unwrap(), [""; 0]);
-        for bad in [b"".as_slice(), b"[]", b"<html>", br#"{"models":[]}"#] {
-            assert_eq!(names(bad), None);
-        }
-        let many: Vec<_> = (0..=MAX_MODELS).map(|id| serde_json::json!({"id": id.to_string()})).collect();
-        assert_eq!(names(serde_json::json!({"data": many}).to_string().as_bytes()).unwrap().len(), MAX_MODELS);
-    }
-}
+mod tests;

@@ -103,9 +103,18 @@ impl Gateway {
     }
 
     /// Every model that can be asked. Servers that do not answer are named, with the reason.
-    pub async fn list(&self) -> ModelList {
+    pub async fn list(&self) -> Arc<ModelList> {
         let config = self.inner.config.load();
         self.inner.lists.list(&config.models, &self.inner.client).await
+    }
+
+    /// The same for an agent. It counts among its calls.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub async fn list_for(&self, who: &String) -> Result<Arc<ModelList>> {
+        self.inner.desk.count(who)?;
+        Ok(self.list().await)
     }
 
     /// Servers and keys on this machine that could be providers.

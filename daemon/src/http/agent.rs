@@ -46,8 +46,8 @@ pub async fn serve_agents(
     let state = AgentState { context, ears, tasks: tasks.clone(), stop: stop.clone() };
     let router = Router::new()
         .route("/agent/ws", get(upgrade))
-        .fallback(super::agentbot::not_found)
-        .method_not_allowed_fallback(super::agentbot::method_not_allowed)
+        .fallback(super::shape::not_found)
+        .method_not_allowed_fallback(super::shape::method_not_allowed)
         .with_state(state)
         .nest("/v1", openai::gateway::router(models));
     // A connection that becomes a WebSocket keeps its seat.

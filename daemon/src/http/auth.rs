@@ -9,9 +9,10 @@ use axum::response::Response;
 use axum::routing::MethodRouter;
 
 use super::agentbot::envelope::Refusal;
+use super::quota::Quota;
 use super::request_id::RequestId;
 use super::shape::Called;
-use super::tcp::Holders;
+use super::tcp::{Admitted, Holders};
 use crate::error::Error;
 use crate::identity::{Actor, Lease};
 
@@ -44,16 +45,19 @@ async fn enforce(policy: Policy, request: Request, next: Next) -> Response {
     let called = Called::of(&request);
     let (mut parts, body) = request.into_parts();
     let caller = match policy {
-        Policy::Operator => operator(&parts).map(|actor| (actor, None)).map_err(|error| called.refuse(error)),
+        Policy::Operator => operator(&parts)
+            .map(|actor| (actor, Held::for_good(), Quota::unbounded()))
+            .map_err(|error| called.refuse(error)),
         Policy::Holder(holders) => {
-            let held = holders.admit(&parts).await.map_err(|refused| refused.answer(called));
-            held.map(|holder| (holder.actor, Some(holder.lease)))
+            let admitted = holders.admit(&parts).await.map_err(|refused| refused.answer(called));
+            admitted.map(|Admitted { actor, lease, quota }| (actor, Held::by(lease), quota))
         }
     };
     match caller {
-        Ok((actor, lease)) => {
+        Ok((actor, held, quota)) => {
             parts.extensions.insert(Caller(actor));
-            parts.extensions.insert(Held(lease));
+            parts.extensions.insert(held);
+            parts.extensions.insert(quota);
             next.run(Request::from_parts(parts, body)).await
         }
         Err(refusal) => refusal,
@@ -69,8 +73,10 @@ fn operator(parts: &Parts) -> Result<Actor, Error> {
     }
 }
 
-fn nobody() -> Error {
+/// The refusal of a request behind which nobody is known.
+pub fn nobody() -> Error {
     Error::new(Code::Unauthenticated, "nobody is known behind this connection")
+        .hint("docs/API.md says how each door wants to be told who asks")
 }
 
 /// The actor of a request, as a handler's argument.
@@ -86,11 +92,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// What ends with the credential of a request, as a handler's argument; an operator's does not end.
+/// What ends with the credential of a request, as a handler's argument. Without one nothing is done: what nobody could
+/// end must not begin.
 #[derive(Clone, Debug)]
-pub struct Held(pub Option<Lease>);
+pub struct Held(Option<Lease>);
 
 impl Held {
+    /// An operator's, whom the kernel vouches for: it does not end.
+    pub fn for_good() -> Self {
+        Self(None)
+    }
+
+    /// By a credential that can be replaced.
+    pub fn by(lease: Lease) -> Self {
+        Self(Some(lease))
+    }
+
     /// Returns once the credential is no longer valid.
     pub async fn revoked(&self) {
         match &self.0 {
@@ -101,9 +118,36 @@ impl Held {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Held {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
-        Ok(parts.extensions.get::<Self>().cloned().unwrap_or(Self(None)))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let id = parts.extensions.get::<RequestId>().cloned();
+        parts.extensions.get::<Self>().cloned().ok_or_else(|| Refusal::new(nobody(), id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_route_that_nobody_guards_begins_nothing() {
+        let routes = [
+            ("/caller", get(async |_: Caller| "in")),
+            ("/held", get(async |_: Held| "in")),
+            ("/quota", get(async |_: Quota| "in")),
+        ];
+        for (path, methods) in routes {
+            let call = |router: Router| router.oneshot(Request::get(path).body(Body::empty()).unwrap());
+            let bare = Router::new().route(path, methods.clone());
+            assert_eq!(call(bare).await.unwrap().status(), 401, "{path}");
+            let peer = AdminPeer(Actor::Operator { uid: 0 });
+            let guarded = guarded([(path, methods, Policy::Operator)]).layer(axum::Extension(peer));
+            assert_eq!(call(guarded).await.unwrap().status(), 200, "{path}");
+        }
     }
 }

@@ -1,21 +1,24 @@
 //! Bodies have a limit. One over it is answered 413 and read to its end, up to a second limit, so that the caller gets
-//! to see the answer instead of a broken pipe. One that does not go on is not waited for.
+//! to see the answer instead of a broken pipe. One that does not go on is not waited for, nor one that comes in drops.
 
 use std::time::Duration;
 
 use agentbot_wire::Code;
 use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::shape::Called;
 use crate::config::Limits;
 use crate::error::Error;
+
+/// So many times the longest pause a whole body may take.
+const PAUSES: u32 = 10;
 
 /// Limits of a body, in bytes and time.
 #[derive(Clone, Debug)]
@@ -50,7 +53,12 @@ pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -
     let called = Called::of(&request);
     let (parts, body) = request.into_parts();
     match read(body, &bounds).await {
-        Ok(bytes) => next.run(Request::from_parts(parts, Body::from(bytes))).await,
+        Ok(bytes) => {
+            let mut request = Request::from_parts(parts, Body::from(bytes));
+            // It has been measured: the framework's own limit would be another one.
+            DefaultBodyLimit::disable().apply(&mut request);
+            next.run(request).await
+        }
         Err(error) => called.refuse(error),
     }
 }
@@ -58,14 +66,18 @@ pub async fn bound(State(bounds): State<Bounds>, request: Request, next: Next) -
 /// Reads a body up to the limit.
 ///
 /// # Errors
-/// `too_large`; `invalid` for one that broke off or stopped; `shutting_down`.
+/// `too_large`; `invalid` for one that broke off, stopped, or took too long; `shutting_down`.
 pub async fn read(mut body: Body, bounds: &Bounds) -> Result<Bytes, Error> {
     let mut kept = Vec::new();
     let mut length = 0_usize;
+    let (limit, whole) = (bounds.pause * PAUSES, Instant::now() + bounds.pause * PAUSES);
     loop {
+        let pause = Instant::now() + bounds.pause;
         let frame = tokio::select! {
             biased;
-            frame = timeout(bounds.pause, body.frame()) => frame.map_err(|_| stalled(length, bounds.pause))?,
+            frame = timeout_at(pause.min(whole), body.frame()) => frame.map_err(|_| {
+                if pause <= whole { stalled(length, bounds.pause) } else { slow(length, limit) }
+            })?,
             () = bounds.stop.cancelled() => return Err(ending()),
         };
         let Some(frame) = frame else { break };
@@ -95,6 +107,11 @@ fn stalled(length: usize, pause: Duration) -> Error {
         .hint("send it again and whole; `limits.idle_timeout` in the configuration sets the time")
 }
 
+fn slow(length: usize, limit: Duration) -> Error {
+    Error::new(Code::Invalid, format!("the body has not come whole in {limit:?}, only {length} bytes of it"))
+        .hint("send it again and faster; it may take 10 times `limits.idle_timeout` of the configuration")
+}
+
 fn ending() -> Error {
     Error::new(Code::ShuttingDown, "the daemon ends, and the body has not come yet; nothing was changed")
         .hint("send it again when the daemon is back")
@@ -102,6 +119,9 @@ fn ending() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::{FutureExt, StreamExt};
+    use tower::ServiceExt;
+
     use super::*;
 
     fn bounds() -> Bounds {
@@ -127,6 +147,38 @@ mod tests {
         assert_eq!(error.code(), Code::Invalid);
         assert!(error.message().contains("after 2 bytes"), "{error}");
         assert_eq!(begun.elapsed(), Duration::from_secs(4 + 4 + 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_comes_in_drops_is_waited_for_so_long_and_no_longer() {
+        let drops = |count: usize, apart: u64| {
+            let drops = futures_util::stream::iter(0..count).then(move |_| {
+                let sleep = tokio::time::sleep(Duration::from_secs(apart));
+                sleep.map(|()| Ok::<_, std::io::Error>(Bytes::new()))
+            });
+            Body::from_stream(drops)
+        };
+        let begun = Instant::now();
+        read(drops(12, 4), &bounds()).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::from_secs(48));
+        let begun = Instant::now();
+        let error = read(drops(13, 4), &bounds()).await.unwrap_err();
+        assert_eq!((error.code(), begun.elapsed()), (Code::Invalid, Duration::from_secs(50)));
+        assert!(error.message().contains("50s"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn the_limit_is_the_configured_one_and_not_the_frameworks() {
+        const FRAMEWORK: usize = 2 << 20;
+        let limit = FRAMEWORK + 1_000;
+        let bounds = Bounds { limit, drain: 2 * limit, ..bounds() };
+        let router = axum::Router::new()
+            .route("/", axum::routing::post(async |body: Bytes| body.len().to_string()))
+            .layer(axum::middleware::from_fn_with_state(bounds, bound));
+        for (length, status) in [(FRAMEWORK, 200), (FRAMEWORK + 1, 200), (limit, 200), (limit + 1, 413)] {
+            let request = Request::post("/").body(Body::from(vec![b'x'; length])).unwrap();
+            assert_eq!(router.clone().oneshot(request).await.unwrap().status(), status, "{length}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

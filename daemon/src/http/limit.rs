@@ -16,22 +16,21 @@ const REMEMBERED: usize = 4_096;
 
 /// A limit over a window of time that slides.
 pub struct Window<K> {
-    most: usize,
     within: Duration,
     seen: Mutex<HashMap<K, VecDeque<Instant>>>,
 }
 
 impl<K: Eq + Hash> Window<K> {
-    /// At most so many in any span of that length.
-    pub fn new(most: usize, within: Duration) -> Self {
-        Self { most, within, seen: Mutex::default() }
+    /// Limits over any span of that length.
+    pub fn new(within: Duration) -> Self {
+        Self { within, seen: Mutex::default() }
     }
 
-    /// Counts one more of a caller.
+    /// Counts one more of a caller, of whom there may be `most` by the way in which this one came.
     ///
     /// # Errors
     /// It is one too many, and is not counted: the time after which there is room again.
-    pub fn pass(&self, caller: K) -> Result<(), Duration> {
+    pub fn pass(&self, caller: K, most: usize) -> Result<(), Duration> {
         let now = Instant::now();
         let is_old = |at: &Instant| now.duration_since(*at) >= self.within;
         // Every statement leaves the map whole, so a panic elsewhere cannot have broken it.
@@ -46,9 +45,12 @@ impl<K: Eq + Hash> Window<K> {
         while times.front().is_some_and(is_old) {
             times.pop_front();
         }
-        match times.front() {
-            Some(first) if times.len() >= self.most => Err(self.within.saturating_sub(now.duration_since(*first))),
-            _ => {
+        // There is room again when there are fewer than `most` left.
+        let makes_room = times.len().checked_sub(most).and_then(|index| times.get(index));
+        match makes_room {
+            Some(at) => Err(self.within.saturating_sub(now.duration_since(*at))),
+            None if most == 0 => Err(self.within),
+            None => {
                 times.push_back(now);
                 Ok(())
             }
@@ -58,10 +60,15 @@ impl<K: Eq + Hash> Window<K> {
 
 /// The refusal of one too many, with the whole seconds after which to come back.
 pub fn too_often(what: &str, wait: Duration) -> (Error, u64) {
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let seconds = whole_seconds(wait);
     let error = Error::new(Code::RateLimited, format!("{what}; come back in {seconds} s"))
         .hint("the header Retry-After says when");
-    (error, seconds.max(1))
+    (error, seconds)
+}
+
+/// A wait in whole seconds, at least one.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// The address that a peer is counted by: an IPv4 address however it is written, and of IPv6 the network, since one host
@@ -81,35 +88,47 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_pass_in_any_minute_and_not_one_more() {
-        let window = Window::new(10, MINUTE);
+        let window = Window::new(MINUTE);
         for _ in 0..5 {
-            assert_eq!(window.pass("a"), Ok(()));
+            assert_eq!(window.pass("a", 10), Ok(()));
         }
         tokio::time::advance(MINUTE / 2).await;
         for _ in 0..5 {
-            assert_eq!(window.pass("a"), Ok(()));
+            assert_eq!(window.pass("a", 10), Ok(()));
         }
-        assert_eq!(window.pass("a"), Err(MINUTE / 2));
-        assert_eq!(window.pass("b"), Ok(()), "another caller has a count of its own");
+        assert_eq!(window.pass("a", 10), Err(MINUTE / 2));
+        assert_eq!(window.pass("b", 10), Ok(()), "another caller has a count of its own");
         tokio::time::advance(MINUTE / 2 - Duration::from_millis(1)).await;
-        assert_eq!(window.pass("a"), Err(Duration::from_millis(1)), "who is refused does not begin anew");
+        assert_eq!(window.pass("a", 10), Err(Duration::from_millis(1)), "who is refused does not begin anew");
         tokio::time::advance(Duration::from_millis(1)).await;
         for _ in 0..5 {
-            assert_eq!(window.pass("a"), Ok(()));
+            assert_eq!(window.pass("a", 10), Ok(()));
         }
-        assert_eq!(window.pass("a"), Err(MINUTE / 2));
+        assert_eq!(window.pass("a", 10), Err(MINUTE / 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_count_may_have_another_limit_for_each_way() {
+        let window = Window::new(MINUTE);
+        for _ in 0..10 {
+            assert_eq!(window.pass("a", 10), Ok(()));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(window.pass("a", 5), Err(Duration::from_secs(60 - 10 + 5)), "until four are left");
+        assert_eq!(window.pass("a", 11), Ok(()));
+        assert_eq!(window.pass("b", 0), Err(MINUTE));
     }
 
     #[tokio::test(start_paused = true)]
     async fn callers_without_end_cost_no_more_memory_and_are_not_let_in_for_it() {
-        let window = Window::new(10, MINUTE);
+        let window = Window::new(MINUTE);
         for caller in 0..REMEMBERED {
-            assert_eq!(window.pass(caller), Ok(()));
+            assert_eq!(window.pass(caller, 10), Ok(()));
         }
-        assert_eq!(window.pass(REMEMBERED), Err(MINUTE));
-        assert_eq!(window.pass(0), Ok(()));
+        assert_eq!(window.pass(REMEMBERED, 10), Err(MINUTE));
+        assert_eq!(window.pass(0, 10), Ok(()));
         tokio::time::advance(MINUTE).await;
-        assert_eq!(window.pass(REMEMBERED), Ok(()));
+        assert_eq!(window.pass(REMEMBERED, 10), Ok(()));
         assert_eq!(window.seen.lock().unwrap().len(), 1);
     }
 

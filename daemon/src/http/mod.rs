@@ -4,11 +4,14 @@
 mod agent;
 mod agentbot;
 mod auth;
+mod bearer;
 mod body;
 mod idempotency;
 mod limit;
 mod openai;
+mod pace;
 mod patience;
+mod quota;
 mod request_id;
 mod serve;
 mod shape;
@@ -93,7 +96,7 @@ pub fn admin_router(state: State) -> Router {
 /// The router of the TCP door, without its gate. Who asks is known before a body is read.
 pub fn tcp_router(state: State) -> Router {
     let bound = axum::middleware::from_fn_with_state(body_bounds(&state), body::bound);
-    let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone()));
+    let holder = auth::Policy::Holder(tcp::Holders::new(state.instances.clone(), &state.config.load().http));
     let routes = [
         ("/api/chat", get(agentbot::chat::log).post(agentbot::chat::send)),
         ("/api/chat/ws", get(ws::upgrade)),

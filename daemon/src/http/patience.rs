@@ -1,5 +1,6 @@
 //! How long a connection is waited for. The HTTP library has one timer for the wait for a request and for its head; here
-//! a connection may lie idle for long, and once a head has begun it has to come soon.
+//! a connection may lie idle for long, and once a head has begun it has to come soon. Nor is it waited for without end
+//! that somebody reads what was written.
 
 use std::future::Future;
 use std::io;
@@ -17,16 +18,34 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 type Begun = Arc<AtomicBool>;
 
 /// A stream and the timer that goes with it: what the timer waits for ends `head` after the first byte, if that is
-/// before its own deadline, and at once when `stop` is cancelled: a request without a head is nobody's yet.
-pub fn of<S>(stream: S, head: Duration, stop: CancellationToken) -> (Watched<S>, HeadTimer) {
+/// before its own deadline, and at once when `stop` is cancelled: a request without a head is nobody's yet. The stream
+/// fails when bytes wait to be written and none is taken for `unread`.
+pub fn of<S>(stream: S, head: Duration, unread: Duration, stop: CancellationToken) -> (Watched<S>, HeadTimer) {
     let begun = Begun::default();
-    (Watched { stream, begun: Arc::clone(&begun) }, HeadTimer { begun, head, stop })
+    (Watched { stream, begun: Arc::clone(&begun), unread, stuck: None }, HeadTimer { begun, head, stop })
 }
 
-/// A stream that notes when bytes come in.
+/// A stream that notes when bytes come in, and for how long none go out.
 pub struct Watched<S> {
     stream: S,
     begun: Begun,
+    unread: Duration,
+    /// Since bytes wait to be written.
+    stuck: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl<S> Watched<S> {
+    /// The outcome of a write, which fails if none has got on for too long.
+    fn judge(&mut self, context: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let unread = self.unread;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(tokio::time::sleep(unread)));
+        ready!(stuck.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing was read for {unread:?}"))))
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
@@ -42,7 +61,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.judge(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -62,7 +82,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.judge(context, written)
     }
 }
 
@@ -131,11 +152,12 @@ mod tests {
 
     const HEAD: Duration = Duration::from_secs(2);
     const IDLE: Duration = Duration::from_secs(20);
+    const UNREAD: Duration = Duration::from_secs(60);
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
     fn server() -> DuplexStream {
         let (ours, theirs) = tokio::io::duplex(1024);
-        let (stream, timer) = of(theirs, HEAD, CancellationToken::new());
+        let (stream, timer) = of(theirs, HEAD, UNREAD, CancellationToken::new());
         let router: Router = Router::new().route("/", get(async || "hello"));
         let router = router.map_request(|request: Request<Incoming>| request.map(axum::body::Body::new));
         let served = hyper::server::conn::http1::Builder::new()

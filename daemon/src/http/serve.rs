@@ -45,6 +45,8 @@ pub struct Bounds {
     pub header_timeout: Duration,
     /// Time without a byte of the next request.
     pub idle_timeout: Duration,
+    /// Time without a byte taken of an answer that waits.
+    pub unread_timeout: Duration,
 }
 
 /// Binds the admin socket: root and the group may connect. A socket that nobody listens on is replaced; one that is in
@@ -165,7 +167,9 @@ async fn greet(
 ) {
     let actor = match stream.peer_cred() {
         Ok(peer) => admission.admit(peer.uid()).await,
-        Err(error) => Err(Error::new(Code::Unauthenticated, "the kernel does not say who connects").caused_by(error)),
+        Err(error) => Err(Error::new(Code::Unauthenticated, "the kernel does not say who connects")
+            .hint("connect again, from a process of this machine")
+            .caused_by(error)),
     };
     let router = match actor {
         Ok(actor) => router.layer(axum::Extension(AdminPeer(actor))).layer(axum::Extension(place.clone())),
@@ -184,7 +188,7 @@ pub async fn connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     bounds: Bounds,
     stop: CancellationToken,
 ) {
-    let (stream, timer) = patience::of(stream, bounds.header_timeout, stop.clone());
+    let (stream, timer) = patience::of(stream, bounds.header_timeout, bounds.unread_timeout, stop.clone());
     let service = TowerToHyperService::new(router.map_request(|request: Request<Incoming>| request.map(Body::new)));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(timer)
@@ -220,8 +224,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
-    const BOUNDS: Bounds =
-        Bounds { connections: 1, header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(120) };
+    const BOUNDS: Bounds = Bounds {
+        connections: 1,
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(120),
+        unread_timeout: Duration::from_secs(30),
+    };
     const SLOW: &[u8] = b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n";
 
     /// What a client that wrote `bytes`, and perhaps no more after them, reads when the daemon ends while it is served.
@@ -271,5 +279,50 @@ mod tests {
             stop.cancel();
             tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
         }
+    }
+
+    /// A long answer, one without an end, and a short one.
+    fn answers() -> Router {
+        let endless = futures_util::stream::repeat_with(|| Ok::<_, std::convert::Infallible>("data: x\n\n"));
+        Router::new()
+            .route("/long", get(async || "x".repeat(1 << 20)))
+            .route("/endless", get(async || Body::from_stream(endless)))
+            .route("/short", get(async || "hello"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_never_reads_is_not_waited_for() {
+        for (path, times) in [("/long", 1), ("/endless", 1), ("/short", 1_000)] {
+            let (client, server) = tokio::io::duplex(1_024);
+            let served = connection(server, answers(), BOUNDS, CancellationToken::new());
+            let (_unread, mut ask) = tokio::io::split(client);
+            let asked = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(times);
+            let begun = tokio::time::Instant::now();
+            let ended = async {
+                tokio::select! {
+                    () = served => {}
+                    () = async {
+                        let _ = ask.write_all(asked.as_bytes()).await;
+                        std::future::pending().await
+                    } => {}
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(3_600), ended).await.expect("an end");
+            let waited = begun.elapsed();
+            assert!((BOUNDS.unread_timeout..BOUNDS.unread_timeout * 2).contains(&waited), "{path}: {waited:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_reads_slowly_gets_all_of_it() {
+        let (mut client, server) = tokio::io::duplex(64 * 1_024);
+        let served = TaskTracker::new().spawn(connection(server, answers(), BOUNDS, CancellationToken::new()));
+        client.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while client.read_buf(&mut answer).await.unwrap() > 0 {
+            tokio::time::sleep(BOUNDS.unread_timeout - Duration::from_secs(1)).await;
+        }
+        assert!(answer.len() > 1 << 20, "{}", answer.len());
+        served.await.unwrap();
     }
 }

@@ -1,7 +1,7 @@
 //! Which shape a refusal has that no handler has made: that of the API whose path was called.
 
 use agentbot_wire::Code;
-use axum::extract::Request;
+use axum::extract::{OriginalUri, Request};
 use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,9 @@ pub struct Called {
 impl Called {
     /// Of a request.
     pub fn of(request: &Request) -> Self {
-        Self { openai: request.uri().path().starts_with("/v1/"), tag: request.extensions().get::<RequestId>().cloned() }
+        // Within a part of a router the path is shortened.
+        let path = request.extensions().get::<OriginalUri>().map_or_else(|| request.uri(), |called| &called.0).path();
+        Self { openai: path.starts_with("/v1/"), tag: request.extensions().get::<RequestId>().cloned() }
     }
 
     /// The refusal.

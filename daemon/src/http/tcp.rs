@@ -3,6 +3,7 @@
 
 mod credential;
 mod gate;
+mod guest;
 mod pages;
 
 use std::io;
@@ -21,18 +22,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::gate::Gate;
-use super::limit::{Window, principal, too_often};
+use self::guest::Crowd;
+pub use self::guest::Guest;
+use super::limit::{Window, too_often};
+use super::quota::{POSTS, Quota, Quotas};
 use super::serve::{Accept, Bounds, Place, accept_all, connection};
 use super::shape::Called;
+use super::ws;
 use crate::config::Http;
 use crate::error::{Error, Result};
-use crate::identity::{Actor, CredentialHash};
+use crate::identity::{Actor, Lease};
 use crate::instance::{Holder, Instances};
 
-/// Wrong credentials that one principal may show in a minute before they are not looked at any more.
+/// Wrong credentials that one principal may show in a minute; further ones are told to come later. What has the form of
+/// a credential is looked up all the same, since it may be a right one.
 const FAILURES: usize = 10;
-/// Messages that one credential may send by `POST /api/chat` in a minute, as dialect B has it.
-const MESSAGES: usize = 60;
+/// Where messages are sent.
+const SENDING: [&str; 2] = ["/api/chat", "/v1/chat/completions"];
+/// Of all connections, the part that strangers of one address may hold: one half.
+const STRANGERS: usize = 2;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The door, bound.
@@ -41,10 +49,6 @@ pub struct TcpDoor {
     address: SocketAddr,
     gate: Gate,
 }
-
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Peer(IpAddr);
 
 impl Accept for TcpListener {
     type Stream = (TcpStream, IpAddr);
@@ -74,13 +78,29 @@ pub async fn bind_tcp(http: &Http) -> Result<Option<TcpDoor>> {
 }
 
 /// Serves the TCP door until `stop`. `router` holds its routes, each behind its policy.
-pub async fn serve_tcp(door: TcpDoor, router: Router, bounds: Bounds, tasks: TaskTracker, stop: CancellationToken) {
+pub async fn serve_tcp(
+    door: TcpDoor,
+    router: Router,
+    bounds: Bounds,
+    counts: Arc<ws::Counts>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
     let TcpDoor { listener, address, gate } = door;
     tracing::info!(http.listen = %address, "the TCP door is open");
     let router = pages::behind(router, Arc::new(gate));
+    let crowd = Crowd::new(bounds.connections.div_ceil(STRANGERS));
     let serve = |(stream, peer), place: Place| {
-        let router = router.clone().layer(Extension(place)).layer(Extension(Peer(peer)));
-        connection(stream, router, bounds, stop.clone())
+        let guest = crowd.enter(peer);
+        let router = router.clone().layer(Extension(place)).layer(Extension(guest.clone()));
+        let (stop, counts) = (stop.clone(), Arc::clone(&counts));
+        async move {
+            tokio::select! {
+                biased;
+                () = guest.sent_away() => counts.crowded.add(),
+                () = connection(stream, router, bounds, stop) => {}
+            }
+        }
     };
     accept_all("TCP door", &listener, bounds.connections, serve, &tasks, &stop).await;
 }
@@ -92,7 +112,17 @@ pub struct Holders(Arc<Known>);
 struct Known {
     instances: Instances,
     failures: Window<IpAddr>,
-    messages: Window<CredentialHash>,
+    quotas: Arc<Quotas>,
+}
+
+/// Whoever was let in.
+pub struct Admitted {
+    /// As the core knows them.
+    pub actor: Actor,
+    /// Ends with the token.
+    pub lease: Lease,
+    /// What they may take.
+    pub quota: Quota,
 }
 
 /// Why a request is not let in.
@@ -116,16 +146,12 @@ impl NotAdmitted {
 impl Holders {
     /// Nobody has tried yet.
     #[must_use]
-    pub fn new(instances: Instances) -> Self {
-        Self(Arc::new(Known {
-            instances,
-            failures: Window::new(FAILURES, MINUTE),
-            messages: Window::new(MESSAGES, MINUTE),
-        }))
+    pub fn new(instances: Instances, http: &Http) -> Self {
+        Self(Arc::new(Known { instances, failures: Window::new(MINUTE), quotas: Quotas::new(http) }))
     }
 
-    /// The holder of the token that a request carries.
-    pub async fn admit(&self, request: &Parts) -> Result<Holder, NotAdmitted> {
+    /// The holder of the token that a request carries. What has not the form of a token is refused without a look.
+    pub async fn admit(&self, request: &Parts) -> Result<Admitted, NotAdmitted> {
         let known = &self.0;
         let holder = match credential::of(&request.headers, request.uri.query()) {
             Ok(token) => {
@@ -134,23 +160,32 @@ impl Holders {
             }
             Err(error) => Err(error),
         };
-        let holder = holder.map_err(|error| self.failed(request, error))?;
-        if let Actor::Gateway { token, .. } = &holder.actor
-            && request.method == Method::POST
-            && request.uri.path() == "/api/chat"
-            && let Err(wait) = known.messages.pass(*token)
+        let guest = request.extensions.get::<Guest>().ok_or_else(|| {
+            NotAdmitted::Refused(Error::internal("a request at the TCP door that came by no connection of it"))
+        })?;
+        let Holder { actor, lease } = holder.map_err(|error| self.failed(guest, error))?;
+        let Actor::Gateway { token, .. } = &actor else {
+            return Err(NotAdmitted::Refused(Error::internal("a gateway token that is not its holder's")));
+        };
+        if !guest.known(&known.quotas, *token) {
+            let what = format!("{} connections show this token already", known.quotas.connections());
+            return Err(NotAdmitted::TooOften(too_often(&what, Duration::ZERO)));
+        }
+        if request.method == Method::POST
+            && SENDING.contains(&request.uri.path())
+            && let Err(wait) = known.quotas.post(*token)
         {
-            let what = format!("{MESSAGES} messages a minute are the limit of `POST /api/chat`");
+            let what = format!("{POSTS} messages a minute are the limit of one token by HTTP");
             return Err(NotAdmitted::TooOften(too_often(&what, wait)));
         }
-        Ok(holder)
+        let quota = Quota::of(&known.quotas, *token);
+        Ok(Admitted { actor, lease, quota })
     }
 
     /// Whoever shows the right credential is let in however many wrong ones came before: a stranger must not be able to
     /// lock a holder out, and 256 bits are not found by trying.
-    fn failed(&self, request: &Parts, error: Error) -> NotAdmitted {
-        let Some(Peer(address)) = request.extensions.get::<Peer>() else { return NotAdmitted::Refused(error) };
-        match self.0.failures.pass(principal(*address)) {
+    fn failed(&self, guest: &Guest, error: Error) -> NotAdmitted {
+        match self.0.failures.pass(guest.address(), FAILURES) {
             Ok(()) => NotAdmitted::Refused(error),
             Err(wait) => NotAdmitted::TooOften(too_often("too many wrong credentials came from this address", wait)),
         }

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{kind, of_operation};
 use crate::identity::Actor;
+use crate::store::idempotency::Began;
 use crate::store::instances::{self, Instance, NewInstance};
 use crate::store::operations::Ending;
 use crate::store::{Connection, Desired, Wish, events, idempotency, operations};
@@ -97,7 +98,14 @@ pub(super) fn remember(
     idempotency: Option<&Idempotency>,
 ) -> Result<()> {
     let Some(Idempotency { key, request }) = idempotency else { return Ok(()) };
-    idempotency::insert(conn, &actor.tenant(), &actor.to_string(), key, request, &operation.id)
+    idempotency::insert(
+        conn,
+        &actor.tenant(),
+        &actor.to_string(),
+        key,
+        request,
+        &Began::Operation(operation.id.clone()),
+    )
 }
 
 /// The operation of the same request sent before.
@@ -111,7 +119,8 @@ pub(super) fn find_repeat(
     if seen.request_hash != request {
         return Err(other_request());
     }
-    operations::find(conn, &actor.tenant(), &seen.operation).map(Some)
+    let Began::Operation(operation) = &seen.began else { return Err(other_request()) };
+    operations::find(conn, &actor.tenant(), operation).map(Some)
 }
 
 /// The refusal of a key that stands for another request.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use agentbot_wire::{InstanceId, OperationId};
+use agentbot_wire::InstanceId;
 use serde_json::json;
 
 use super::accept::{Idempotency, denied, other_request};
@@ -13,6 +13,7 @@ use crate::events::{about, kind};
 use crate::identity::{Actor, CredentialHash, DaemonKey, Lease, SALT_BYTES, credential_hash, new_salt};
 use crate::secret::Secret;
 use crate::store::events::append;
+use crate::store::idempotency::Began;
 use crate::store::instances::{self, Instance, TokenRow};
 use crate::store::{Connection, Store, idempotency};
 
@@ -104,9 +105,7 @@ impl Instances {
                 if let Some(seen) = idempotency::find(conn, &tenant, &actor.to_string(), key)? {
                     return if seen.request_hash == request { Ok((instance, None)) } else { Err(other_request()) };
                 }
-                // The table wants an operation; a rotation has ended when it is accepted, and none is to be found.
-                let none = OperationId::mint();
-                idempotency::insert(conn, &tenant, &actor.to_string(), key, request, &none)?;
+                idempotency::insert(conn, &tenant, &actor.to_string(), key, request, &Began::Rotation)?;
             }
             let former = instances::token_hash(conn, &instance.id)?;
             set(conn, &of.key, &instance.id, salt)?;

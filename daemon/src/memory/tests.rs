@@ -163,3 +163,76 @@ async fn an_agent_that_writes_without_end_is_slowed_and_its_neighbour_is_not() {
     assert!(count >= WRITES_AT_ONCE && f64::from(count - WRITES_AT_ONCE) <= earned + 1.0, "{count}");
     memory.put(&ids[1], &put("k", json!(1))).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_search_means_the_text_and_not_how_it_is_written_down() {
+    let (_dir, memory, ids) = with(&["one"]).await;
+    memory.write(&ids[0], "text", &json!("say \"Hi\"\n\\over\u{1}")).await.unwrap();
+    memory.write(&ids[0], "list", &json!(["a", {"b": 2}])).await.unwrap();
+    for (query, found) in [
+        ("\"hi\"", &["text"][..]),
+        ("\"", &["list", "text"]),
+        ("\\over\u{1}", &["text"]),
+        ("hi\"\n", &["text"]),
+        ("n\\", &[]),
+        ("\\n", &[]),
+        ("u0001", &[]),
+        ("\"say", &[]),
+        ("{\"b\":2}", &["list"]),
+        ("[\"a\"", &["list"]),
+    ] {
+        let search = MemorySearch { query: query.to_owned(), limit: None };
+        let memory = memory.search(&ids[0], &search).await.unwrap().memory;
+        assert_eq!(memory.keys().collect::<Vec<_>>(), found, "{query:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_searches_without_end_leaves_its_neighbours_their_turn() {
+    let (_dir, memory, ids) = with(&["one", "two"]).await;
+    let large = Value::String("v".repeat(MAX_MEMORY_VALUE - 2));
+    for key in 0..20 {
+        memory.write(&ids[0], &key.to_string(), &large).await.unwrap();
+    }
+    let search = MemorySearch { query: "needle".to_owned(), limit: None };
+    // They are polled in their order: all of the first agent's stand before the neighbour's.
+    let many = futures_util::future::join_all((0..16).map(|_| memory.search(&ids[0], &search)));
+    let begun = std::time::Instant::now();
+    let (many, (all, first)) = tokio::join!(many, async {
+        let found = memory.search(&ids[1], &search).await;
+        (found, begun.elapsed())
+    });
+    let whole = begun.elapsed();
+    assert!(all.is_ok() && many.iter().all(Result::is_ok), "{many:?}");
+    assert!(first < whole / 2, "{first:?} of {whole:?}");
+}
+
+#[tokio::test]
+async fn a_look_has_its_turn_and_waits_so_long_for_it() {
+    let (_dir, memory, ids) = with(&["one", "two"]).await;
+    let look = memory.turn(&ids[0]).await.unwrap();
+    tokio::time::pause();
+    let search = MemorySearch { query: "needle".to_owned(), limit: None };
+    let all = MemoryGet::default();
+    for error in [memory.search(&ids[0], &search).await.unwrap_err(), memory.get(&ids[0], &all).await.unwrap_err()] {
+        assert_eq!(error.code(), Code::Busy);
+        assert!(error.to_api().hint.is_some());
+    }
+    tokio::time::resume();
+    assert!(memory.search(&ids[1], &search).await.is_ok());
+    assert!(memory.view(&ids[0]).await.is_ok(), "an operator does not wait for the agent");
+    drop(look);
+    assert!(memory.search(&ids[0], &search).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_purged_agent_remembers_nothing_and_is_told_so() {
+    let (_dir, memory, ids) = with(&["one"]).await;
+    let gone = ids[0].clone();
+    memory.store.write(move |conn: &Connection| instances::remove(conn, &gone)).await.unwrap();
+    let error = memory.put(&ids[0], &put("k", json!(1))).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound);
+    assert!(error.to_api().hint.is_some());
+    assert_eq!(memory.write_all(&ids[0], &json!({"a": 1})).await.unwrap_err().code(), Code::NotFound);
+    assert!(!memory.put(&ids[0], &put("k", Value::Null)).await.unwrap().saved);
+}

@@ -1,4 +1,4 @@
-//! Which operation a repeated request belongs to.
+//! What a repeated request began when it came first.
 
 use agentbot_wire::{OperationId, TenantId};
 use jiff::Timestamp;
@@ -7,13 +7,25 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::column::{ms, now, parsed, time};
 use crate::error::Result;
 
+/// What the column `operation` has for a rotation.
+const ROTATION: &str = "rotation";
+
+/// What a request began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Began {
+    /// An operation, which goes on by itself.
+    Operation(OperationId),
+    /// The rotation of a token: it had ended when it was accepted, and left nothing to look up.
+    Rotation,
+}
+
 /// A request seen before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     /// The hash of that request; another request with the same key is a mistake.
     pub request_hash: Vec<u8>,
     /// What it began.
-    pub operation: OperationId,
+    pub began: Began,
     /// When it came first.
     pub created_at: Timestamp,
 }
@@ -30,12 +42,16 @@ pub fn find(conn: &Connection, tenant: &TenantId, actor: &str, key: &str) -> Res
         .query_row(params![tenant.as_str(), actor, key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     row.map(|(request_hash, operation, at)| {
-        Ok(Seen { request_hash, operation: parsed("operation id", &operation)?, created_at: time(at)? })
+        let began = match operation.as_str() {
+            ROTATION => Began::Rotation,
+            operation => Began::Operation(parsed("operation id", operation)?),
+        };
+        Ok(Seen { request_hash, began, created_at: time(at)? })
     })
     .transpose()
 }
 
-/// Remembers a key with the operation it began, in the request that begins it.
+/// Remembers a key with what it began, in the request that begins it.
 ///
 /// # Errors
 /// The store failed, or the key is there already: [`find`] belongs in the same request, before.
@@ -45,13 +61,17 @@ pub fn insert(
     actor: &str,
     key: &str,
     request_hash: &[u8],
-    operation: &OperationId,
+    began: &Began,
 ) -> Result<()> {
+    let began = match began {
+        Began::Operation(operation) => operation.as_str(),
+        Began::Rotation => ROTATION,
+    };
     conn.prepare_cached(
         "INSERT INTO idempotency (tenant_id, actor, key, request_hash, operation, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
-    .execute(params![tenant.as_str(), actor, key, request_hash, operation.as_str(), ms(now())])?;
+    .execute(params![tenant.as_str(), actor, key, request_hash, began, ms(now())])?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
+use super::instances::missing;
 use super::{damaged, ms, time};
 use crate::error::Result;
 
@@ -38,7 +39,8 @@ pub fn get(conn: &Connection, instance: &InstanceId, key: &str) -> Result<Option
 }
 
 /// Keys and values in the order of the keys, those that `wanted` takes, until their JSON has more than `budget` bytes or
-/// there are `limit` of them; says whether something was left out. `wanted` is given key and value.
+/// there are `limit` of them; says whether something was left out. `wanted` is given the key and the JSON of the value;
+/// what it or the budget leaves out is not parsed.
 ///
 /// # Errors
 /// Storage errors.
@@ -47,15 +49,14 @@ pub fn some(
     instance: &InstanceId,
     budget: usize,
     limit: usize,
-    wanted: impl Fn(&str, &Value) -> bool,
+    wanted: impl Fn(&str, &str) -> bool,
 ) -> Result<(BTreeMap<String, Value>, bool)> {
     let mut statement = conn.prepare_cached("SELECT key, value FROM memory WHERE instance = ?1 ORDER BY key")?;
     let mut rows = statement.query([instance.as_str()])?;
     let (mut found, mut used, mut more) = (BTreeMap::new(), 0_usize, false);
     while let Some(row) = rows.next()? {
         let (key, text): (String, String) = (row.get(0)?, row.get(1)?);
-        let value = value(&key, &text)?;
-        if !wanted(&key, &value) {
+        if !wanted(&key, &text) {
             continue;
         }
         // Quotes, colon and comma; a key may grow when it is escaped.
@@ -69,6 +70,7 @@ pub fn some(
             continue;
         }
         used += size;
+        let value = value(&key, &text)?;
         found.insert(key, value);
     }
     Ok((found, more))
@@ -90,15 +92,16 @@ pub fn extent(conn: &Connection, instance: &InstanceId) -> Result<Extent> {
 /// Sets a key; `json` is its value as JSON.
 ///
 /// # Errors
-/// Storage errors; there is no such agent.
+/// `not_found` when there is no such agent any more; storage errors.
 pub fn put(conn: &Connection, instance: &InstanceId, key: &str, json: &str, now: Timestamp) -> Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO memory (tenant_id, instance, key, value, updated_at)
-         VALUES ((SELECT tenant_id FROM instances WHERE id = ?1), ?1, ?2, ?3, ?4)
-         ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
-    )?
-    .execute((instance.as_str(), key, json, ms(now)))?;
-    Ok(())
+    let put = conn
+        .prepare_cached(
+            "INSERT INTO memory (tenant_id, instance, key, value, updated_at)
+             SELECT tenant_id, id, ?2, ?3, ?4 FROM instances WHERE id = ?1
+             ON CONFLICT (instance, key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at",
+        )?
+        .execute((instance.as_str(), key, json, ms(now)))?;
+    if put == 0 { Err(missing(instance.as_str())) } else { Ok(()) }
 }
 
 /// Forgets a key; says whether there was one.

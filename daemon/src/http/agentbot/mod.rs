@@ -10,16 +10,16 @@ mod operations;
 pub mod request;
 mod system;
 
-use agentbot_wire::Code;
 use axum::Router;
-use axum::extract::{Extension, Request};
+use axum::extract::Extension;
 use axum::middleware::from_fn;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use axum::routing::{delete, get, post};
 
 use self::envelope::Refusal;
 use super::auth::{Policy, guarded};
 use super::request_id::RequestId;
+use super::shape::{method_not_allowed, not_found};
 use super::{State, ws};
 use crate::error::Error;
 
@@ -54,21 +54,6 @@ pub fn router() -> Router<State> {
     ])
     .fallback(not_found)
     .method_not_allowed_fallback(method_not_allowed)
-}
-
-/// The answer to a path that does not exist.
-pub async fn not_found(request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let error = Error::new(Code::NotFound, "there is no such path").hint("docs/API.md lists the paths");
-    Refusal::new(error, id).into_response()
-}
-
-/// The answer to a method that a path does not have.
-pub async fn method_not_allowed(request: Request) -> Response {
-    let id = request.extensions().get::<RequestId>().cloned();
-    let error = Error::new(Code::MethodNotAllowed, format!("this path does not take {}", request.method()))
-        .hint("the header `Allow` lists what it takes");
-    Refusal::new(error, id).into_response()
 }
 
 /// A router that answers everything with one refusal.

@@ -11,7 +11,7 @@ use crate::http::auth::Caller;
 
 /// `GET /api/models`.
 pub async fn list(From(state): From<State>) -> Response {
-    ok(state.gateway.list().await)
+    ok(&*state.gateway.list().await)
 }
 
 /// `POST /api/models/test`.

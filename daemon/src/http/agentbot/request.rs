@@ -74,7 +74,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Mutation<T> {
         let refuse = |error: Error| Refusal::new(error, tag.clone());
         let bytes = Bytes::from_request(request, state)
             .await
-            .map_err(|why| refuse(Error::new(Code::Invalid, why.body_text())))?;
+            .map_err(|why| refuse(Error::new(Code::Invalid, why.body_text()).hint("send it again and whole")))?;
         let idempotency = idempotency::key(&headers, &method, &path, &bytes).map_err(refuse)?;
         if let Some(encoding) = headers.get("content-encoding").filter(|encoding| *encoding != "identity") {
             let error =

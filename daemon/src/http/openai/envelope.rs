@@ -2,7 +2,6 @@
 
 use agentbot_wire::{ApiError, Code};
 use axum::Json;
-use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -66,18 +65,6 @@ impl IntoResponse for OpenAiError {
         }
         response
     }
-}
-
-/// The answer to a path that does not exist.
-pub async fn not_found() -> OpenAiError {
-    Error::new(Code::NotFound, "there is no such path").hint("docs/API.md lists the paths").into()
-}
-
-/// The answer to a method that a path does not have.
-pub async fn method_not_allowed(request: Request) -> OpenAiError {
-    Error::new(Code::MethodNotAllowed, format!("this path does not take {}", request.method()))
-        .hint("the header `Allow` lists what it takes")
-        .into()
 }
 
 #[cfg(test)]

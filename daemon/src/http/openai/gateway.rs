@@ -4,7 +4,7 @@ use agentbot_wire::{Code, SlotId};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 use super::envelope::{self, OpenAiError};
 use crate::error::Error;
 use crate::gateway::{Answer, Asker, Gateway, Pieces};
-use crate::http::{body, status};
+use crate::http::{bearer, body, shape, status};
 use crate::identity::Actor;
 use crate::instance::Context;
 
@@ -45,8 +45,8 @@ pub fn router(models: Models) -> Router {
     Router::new()
         .route("/chat/completions", post(complete))
         .route("/models", get(list))
-        .fallback(envelope::not_found)
-        .method_not_allowed_fallback(envelope::method_not_allowed)
+        .fallback(shape::not_found)
+        .method_not_allowed_fallback(shape::method_not_allowed)
         .layer(from_fn_with_state(models.clone(), admit))
         .with_state(models)
 }
@@ -59,7 +59,7 @@ async fn admit(
     next: Next,
 ) -> Result<Response, OpenAiError> {
     let (nonce, introduction) = models.context.introduction(&slot).await?;
-    let shown = bearer(request.headers()).unwrap_or_default();
+    let shown = bearer::only(request.headers()).unwrap_or_default();
     if !bool::from(shown.as_bytes().ct_eq(nonce.expose().as_bytes())) {
         return Err(Error::new(Code::Unauthenticated, "this is not the nonce of this agent")
             .hint("send `Authorization: Bearer` with what the file `nonce` beside the socket holds")
@@ -77,14 +77,6 @@ async fn admit(
         model,
     });
     Ok(next.run(request).await)
-}
-
-/// The token of the one header that may carry it.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next()?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    (values.next().is_none() && scheme.eq_ignore_ascii_case("bearer")).then_some(token)
 }
 
 /// `POST /v1/chat/completions`.
@@ -133,32 +125,14 @@ fn events(pieces: Pieces, broke: impl Fn(&Error) + Send + 'static) -> Response {
 }
 
 /// `GET /v1/models`.
-async fn list(State(models): State<Models>) -> Response {
-    let list = models.gateway.list().await;
+async fn list(
+    State(models): State<Models>,
+    Extension(Admitted { who, .. }): Extension<Admitted>,
+) -> Result<Response, OpenAiError> {
+    let list = models.gateway.list_for(&who).await?;
     let now = jiff::Timestamp::now().as_second();
     let entry = |id: &str, owner: &str| json!({"id": id, "object": "model", "created": now, "owned_by": owner});
     let aliases = list.aliases.keys().map(|alias| entry(alias, "alias"));
     let data: Vec<_> = list.models.iter().map(|model| entry(&model.id, &model.provider)).chain(aliases).collect();
-    axum::Json(json!({"object": "list", "data": data})).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_carried_by_one_header_alone() {
-        let shown = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
-            }
-            bearer(&headers).map(str::to_owned)
-        };
-        assert_eq!(shown(&["Bearer x"]).as_deref(), Some("x"));
-        assert_eq!(shown(&["bearer x"]).as_deref(), Some("x"));
-        for bad in [&[][..], &["x"], &["Basic x"], &["Bearer x", "Bearer x"]] {
-            assert_eq!(shown(bad), None, "{bad:?}");
-        }
-    }
+    Ok(axum::Json(json!({"object": "list", "data": data})).into_response())
 }

@@ -1,6 +1,6 @@
 //! `/v1/*` at the TCP door: talking to one agent in OpenAI's shape. The agent is what OpenAI calls a model.
 
-use agentbot_wire::{ApiError, ChatSend, Platform, Sender, TurnId};
+use agentbot_wire::{ApiError, ChatSend, Code, Platform, Sender, TurnId};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State as From;
@@ -65,7 +65,8 @@ pub async fn complete(
     let ends = Ends { held, stop: state.instances.stopping().clone() };
     let head = Head { id: id(exchange.turn()), model: model.id, created: exchange.message().timestamp.as_second() };
     if asked.stream {
-        return Ok(sse::stream(exchange, ends, Chunks { head, usage: asked.usage, begun: false, said: String::new() }));
+        let chunks = Chunks { head, usage: asked.usage, begun: false, said: String::new(), other: None };
+        return Ok(sse::stream(exchange, ends, chunks));
     }
     let limit = state.config.load().chat.reply_wait;
     let reply = sse::reply(exchange, &ends, limit).await?;
@@ -105,6 +106,8 @@ struct Chunks {
     begun: bool,
     /// The answer as far as it was sent.
     said: String,
+    /// The answer as it stands, where it is no continuation of what was sent.
+    other: Option<String>,
 }
 
 impl Chunks {
@@ -116,11 +119,26 @@ impl Chunks {
         data(&self.head.object("chat.completion.chunk", &json!([choice]), false))
     }
 
-    /// Sends what is new of the answer as a whole. What was sent cannot be taken back.
+    /// Sends what is new of the answer as a whole. What was sent cannot be taken back: if the answer does not go on from
+    /// there it is kept, for it may come to do so.
     fn catch_up(&mut self, whole: &str) -> String {
         match whole.strip_prefix(self.said.as_str()).map(str::to_owned) {
-            Some(news) => self.say(&news),
-            None => String::new(),
+            Some(news) => {
+                self.other = None;
+                self.say(&news)
+            }
+            None => {
+                self.other = Some(whole.to_owned());
+                String::new()
+            }
+        }
+    }
+
+    /// Sends a piece that follows what was shown last.
+    fn go_on(&mut self, news: &str) -> String {
+        match self.other.take() {
+            None => self.say(news),
+            Some(shown) => self.catch_up(&(shown + news)),
         }
     }
 
@@ -133,6 +151,10 @@ impl Chunks {
     }
 
     fn finish(&mut self) -> String {
+        if self.other.is_some() {
+            let error = Error::new(Code::Interrupted, "the agent took back words that had been sent already");
+            return self.end(error.hint("its whole answer stands in the conversation's messages"));
+        }
         let mut last = self.chunk(json!({}), Some("stop"));
         if self.usage {
             last.push_str(&data(&self.head.object("chat.completion.chunk", &json!([]), true)));
@@ -149,7 +171,7 @@ impl Teller for Chunks {
     fn event(&mut self, event: &Event) -> String {
         match event.body() {
             Body::Delta(delta) if delta.snapshot => self.catch_up(&delta.text),
-            Body::Delta(delta) => self.say(&delta.text),
+            Body::Delta(delta) => self.go_on(&delta.text),
             Body::Message(message) if message.sender == Sender::Agent => self.catch_up(&message.content),
             Body::Done(done) => match &done.error {
                 None => self.finish(),
@@ -167,7 +189,7 @@ impl Teller for Chunks {
 
 #[cfg(test)]
 mod tests {
-    use agentbot_wire::{ChatDelta, ChatDone, Code, ConversationId, InstanceId, Message, MessageId, TurnStatus};
+    use agentbot_wire::{ChatDelta, ChatDone, ConversationId, InstanceId, Message, MessageId, TurnStatus};
 
     use super::*;
 
@@ -181,7 +203,7 @@ mod tests {
     fn scene(usage: bool) -> Scene {
         let turn = TurnId::mint();
         let head = Head { id: id(&turn), model: "helper".to_owned(), created: 7 };
-        let chunks = Chunks { head, usage, begun: false, said: String::new() };
+        let chunks = Chunks { head, usage, begun: false, said: String::new(), other: None };
         Scene { agent: InstanceId::mint(), conversation: ConversationId::mint(), turn, chunks }
     }
 
@@ -257,6 +279,49 @@ mod tests {
         let chunks = objects(&all);
         let said: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
         assert_eq!(said, "Hello there");
+    }
+
+    fn said(told: &str) -> String {
+        objects(told).iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
+    }
+
+    #[test]
+    fn an_answer_that_does_not_go_on_from_what_was_sent_ends_with_an_error() {
+        for (snapshot, last) in [(None, "Goodbye"), (Some("Good"), "Goodbye"), (None, "Hel"), (Some("Help"), "Help!")] {
+            let mut scene = scene(true);
+            let mut told = scene.delta(0, "Hello", false);
+            told += &snapshot.map(|text| scene.delta(1, text, true)).unwrap_or_default();
+            told += &scene.message(last);
+            told += &scene.done(TurnStatus::Done, None);
+            let chunks = objects(&told);
+            assert_eq!(chunks.last().unwrap()["error"]["code"], "interrupted", "{told}");
+            assert!(!told.contains("[DONE]") && !told.contains("\"stop\""), "{told}");
+            assert_eq!(said(&told), "Hello");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_told_anew_goes_on_once_it_is_further_than_what_was_sent() {
+        let mut scene = scene(false);
+        let told = [
+            scene.delta(0, "Hello", false),
+            // A repeat in the middle: everything so far, and that is less.
+            scene.delta(1, "He", true),
+            scene.delta(2, "llo th", false),
+            scene.delta(3, "ere", false),
+            scene.message("Hello there!"),
+            scene.done(TurnStatus::Done, None),
+        ]
+        .concat();
+        assert_eq!(said(&told), "Hello there!");
+        assert!(told.ends_with(DONE), "{told}");
+    }
+
+    #[test]
+    fn a_snapshot_at_the_beginning_is_said_once() {
+        let mut scene = scene(false);
+        let told = scene.delta(4, "Hello", true) + &scene.delta(5, " there", false) + &scene.message("Hello there");
+        assert_eq!(said(&told), "Hello there");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use agentbot_wire::Code;
 use axum::http::{HeaderMap, header};
 
 use crate::error::Error;
+use crate::http::bearer;
 use crate::secret::Secret;
 
 /// Length of a gateway token.
@@ -38,8 +39,8 @@ pub fn of(headers: &HeaderMap, query: Option<&str>) -> Result<Secret<String>, Er
             .hint("send it as `Authorization: Bearer <token>`; and rotate it, since URLs are written to logs"));
     }
     let mut found: Vec<&str> = Vec::new();
-    for value in headers.get_all(header::AUTHORIZATION) {
-        found.push(value.to_str().ok().and_then(bearer).ok_or_else(scheme)?);
+    for shown in bearer::all(headers) {
+        found.push(shown.ok_or_else(scheme)?);
     }
     let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     found
@@ -66,11 +67,6 @@ fn missing() -> Error {
 fn scheme() -> Error {
     Error::new(Code::Unauthenticated, "the header `Authorization` is not of the form `Bearer <token>`")
         .hint("`agentbotctl token NAME` shows an agent's token")
-}
-
-fn bearer(value: &str) -> Option<&str> {
-    let (scheme, credential) = value.trim().split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
 }
 
 /// The name of the first parameter that looks like a credential.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::pen::Place;
 use super::request::Request;
 use crate::chat::{Chat, Feed, Lagged};
 use crate::error::{Error, Result};
@@ -24,15 +25,24 @@ pub trait Core: Send + Sync {
     fn ask(&self, request: Request, platform: Platform) -> impl Future<Output = Result<Value>> + Send;
 }
 
+/// An event on its way to a client.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Its frame.
+    pub frame: Bytes,
+    /// The place of a stored message.
+    pub place: Option<Place>,
+}
+
 /// What a client hears.
 pub trait Ear: Send {
     /// Hears more.
     fn subscribe(&mut self, params: &ChatSubscribe) -> impl Future<Output = Result<ChatSubscribed>> + Send;
 
-    /// The frame of the next event. Nothing is lost when the wait is given up.
-    fn next(&mut self) -> impl Future<Output = Result<Bytes, Lagged>> + Send;
+    /// The next event. Nothing is lost when the wait is given up.
+    fn next(&mut self) -> impl Future<Output = Result<Told, Lagged>> + Send;
 
-    /// The last place given of each conversation.
+    /// The last place given of each conversation, whether it was written or not.
     fn cursors(&self) -> BTreeMap<ConversationId, u64>;
 }
 
@@ -70,8 +80,10 @@ impl Ear for Feed {
         Feed::subscribe(self, params).await
     }
 
-    async fn next(&mut self) -> Result<Bytes, Lagged> {
-        Feed::next(self).await.map(|event| event.frame().clone())
+    async fn next(&mut self) -> Result<Told, Lagged> {
+        let event = Feed::next(self).await?;
+        // A phase has a number too, but of no conversation.
+        Ok(Told { frame: event.frame().clone(), place: event.conversation().cloned().zip(event.seq()) })
     }
 
     fn cursors(&self) -> BTreeMap<ConversationId, u64> {

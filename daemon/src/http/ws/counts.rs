@@ -40,6 +40,8 @@ impl Count {
 counts! {
     /// Requests that were refused as `busy`.
     busy,
+    /// Messages that were refused as `rate_limited`.
+    hasty,
     /// Closed for reading too slowly.
     slow,
     /// Closed for asking too fast.
@@ -50,4 +52,6 @@ counts! {
     unfit,
     /// Closed because the credential was replaced.
     revoked,
+    /// Closed at the TCP door, for there were newer ones of the same address without a credential.
+    crowded,
 }

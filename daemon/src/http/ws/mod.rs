@@ -3,9 +3,11 @@
 mod core;
 mod counts;
 mod end;
-mod flood;
+mod pen;
+mod queue;
 mod request;
 mod session;
+mod terms;
 mod wire;
 
 use std::sync::Arc;
@@ -21,14 +23,16 @@ use serde::Deserialize;
 
 use self::core::Asker;
 pub use self::counts::Counts;
-use self::session::Terms;
+use self::terms::Terms;
 use self::wire::{Inbound, Outbound};
 use super::State;
 use super::agentbot::envelope::Refusal;
 use super::agentbot::request::Tag;
 use super::auth::{Caller, Held};
+use super::quota::Quota;
 use super::serve::Place;
 use super::socket::{self, Read};
+use super::tcp::Guest;
 use crate::error::Error;
 
 /// The agent that is meant where a request names none.
@@ -40,9 +44,8 @@ pub struct Meant {
 /// `GET /api/chat/ws`.
 pub async fn upgrade(
     From(state): From<State>,
-    Caller(actor): Caller,
-    held: Held,
-    place: Option<Extension<Place>>,
+    (Caller(actor), held, quota): (Caller, Held, Quota),
+    places: (Option<Extension<Place>>, Option<Extension<Guest>>),
     Tag(tag): Tag,
     meant: Result<Query<Meant>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -58,6 +61,7 @@ pub async fn upgrade(
     let terms = Terms {
         actor,
         held,
+        quota,
         agent,
         ping: state.config.load().chat.ping,
         stop: state.instances.stopping().clone(),
@@ -66,7 +70,7 @@ pub async fn upgrade(
     let tasks = state.tasks.clone();
     Ok(socket::bounded(upgrade).protocols([CHAT_PROTOCOL]).on_upgrade(move |socket| async move {
         tasks.track_future(session::run(&asker, &terms, frames(socket))).await;
-        drop(place);
+        drop(places);
     }))
 }
 

@@ -1,7 +1,8 @@
 //! What a client asks: frames read into requests. Pure.
 
 use agentbot_wire::{
-    ChatSend, ChatSubscribe, ChatTurn, Code, Connect, Frame, HistoryParams, PROTOCOL_VERSION, Platform, method,
+    ChatSend, ChatSubscribe, ChatTurn, Code, Connect, Frame, HistoryParams, MAX_MESSAGE, PROTOCOL_VERSION, Platform,
+    method,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +14,8 @@ use crate::identity::Actor;
 pub const MAX_CLIENT: usize = 64;
 /// What the name of our own command line begins with.
 const CTL: &str = "agentbotctl";
+/// Bytes that no name of an agent or conversation and no key can have.
+const MAX_NAME: usize = 1_024;
 /// The longest part of a client's words that is said back to it, in characters.
 const MAX_ECHO: usize = 64;
 
@@ -42,6 +45,7 @@ pub fn read(method: &str, params: Value, agent: Option<&str>) -> Result<Request>
     Ok(match method {
         method::CHAT_SEND => {
             let send: ChatSend = shaped(params)?;
+            check(&send)?;
             let agent = meant(send.agent, send.conversation.is_some());
             Request::Send(ChatSend { agent, ..send })
         }
@@ -62,6 +66,21 @@ pub fn read(method: &str, params: Value, agent: Option<&str>) -> Result<Request>
                 .hint("the chat socket is described in docs/API.md"));
         }
     })
+}
+
+/// What waits for its turn is short: the rest of the rules is the core's to check.
+fn check(send: &ChatSend) -> Result<()> {
+    if send.text.len() > MAX_MESSAGE {
+        let error = format!("the message has {} bytes, and {MAX_MESSAGE} are allowed", send.text.len());
+        return Err(Error::new(Code::TooLarge, error).hint("send it in parts, or as a file in the workspace"));
+    }
+    for (field, value) in [("agent", &send.agent), ("topic", &send.topic), ("idempotency_key", &send.idempotency_key)] {
+        if value.as_ref().is_some_and(|value| value.len() > MAX_NAME) {
+            return Err(Error::invalid(field, format!("is longer than {MAX_NAME} bytes"))
+                .hint("docs/API.md says how long each may be"));
+        }
+    }
+    Ok(())
 }
 
 fn shaped<T: DeserializeOwned>(params: Value) -> Result<T> {
@@ -158,6 +177,22 @@ mod tests {
         }
         let long = read("chat.send", json!({"text": ["x".repeat(10_000)]}), None).unwrap_err();
         assert!(long.message().len() < 1_000);
+    }
+
+    #[test]
+    fn what_is_too_long_is_seen_when_it_is_read() {
+        let text = |length: usize| read("chat.send", json!({"text": "x".repeat(length)}), None).map_err(|no| no.code());
+        assert!(text(MAX_MESSAGE).is_ok());
+        assert_eq!(text(MAX_MESSAGE + 1), Err(Code::TooLarge));
+        for field in ["agent", "topic", "idempotency_key"] {
+            let named = |length: usize| {
+                let mut params = json!({"text": "x"});
+                params[field] = json!("x".repeat(length));
+                read("chat.send", params, None).map_err(|no| no.code())
+            };
+            assert!(named(MAX_NAME).is_ok(), "{field}");
+            assert_eq!(named(MAX_NAME + 1), Err(Code::Invalid), "{field}");
+        }
     }
 
     #[test]

@@ -3,62 +3,41 @@
 //! Requests are carried out one after another, in the order in which they came: a client's messages are stored in the
 //! order in which it sent them. Events go out beside them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agentbot_wire::{Bye, ClientPolicy, Code, Connected, Frame, MAX_FRAME, PROTOCOL_VERSION, Platform, event};
+use agentbot_wire::{Bye, Frame, MAX_FRAME, Platform, event};
 use axum::extract::ws::Utf8Bytes;
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, timeout};
-use tokio_util::sync::CancellationToken;
 
-use super::core::{Core, Ear};
-use super::counts::Counts;
+use super::core::{Core, Ear, Told};
 use super::end::End;
-use super::flood::Bucket;
+use super::pen::{Heard, Place, write};
+use super::queue::Queue;
 use super::request::{self, Request};
+use super::terms::Terms;
 use super::wire::{Inbound, Outbound, answer, relayed, text};
 use crate::chat::Lagged;
 use crate::error::{Error, Result};
-use crate::http::auth::Held;
+use crate::http::pace::{Bucket, Pace};
 use crate::http::socket::{CLOSE_PROTOCOL, CLOSE_SHAPE};
-use crate::identity::Actor;
 
 /// Time for `connect`.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for the client to take what is written together.
-const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the last frames, and for the client to hang up after them; it is closed with or without.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Frames that are read and thrown away after the close, so that it is not lost with a reset.
 const LINGER: usize = 10_000;
-/// Requests of one client that may wait; further ones are refused as `busy`.
-pub const MAX_REQUESTS: usize = 16;
+/// Frames of one socket. An operator has no such bounds.
+pub const FRAMES: Pace = Pace { burst: 200, each: Duration::from_millis(20) };
 /// Pings in a row without any sign of life that close a connection.
 const PINGS: u32 = 3;
 /// Frames that are written together.
 const BATCH: usize = 64;
 /// Bytes that are written together, a last frame apart.
 const BATCH_BYTES: usize = 128 * 1024;
-
-/// On what terms a client is served.
-pub struct Terms {
-    /// Who it is.
-    pub actor: Actor,
-    /// Ends with its credential.
-    pub held: Held,
-    /// The agent that is meant where it names none.
-    pub agent: Option<String>,
-    /// Time between pings.
-    pub ping: Duration,
-    /// The daemon ends.
-    pub stop: CancellationToken,
-    /// What is counted.
-    pub counts: Arc<Counts>,
-}
 
 /// Serves one connection until either side ends it.
 pub async fn run<C, S, E>(core: &C, terms: &Terms, mut socket: S)
@@ -71,9 +50,10 @@ where
         terms,
         platform: Platform::Ws,
         ear: Some(core.ear()),
-        waiting: VecDeque::new(),
+        waiting: Queue::default(),
         working: None,
-        bucket: Bucket::of(&terms.actor),
+        heard: Heard::default(),
+        bucket: Bucket::new(FRAMES),
     };
     let end = match greet(&mut line, &mut socket).await {
         Ok(()) => line.converse(&mut socket).await,
@@ -116,7 +96,7 @@ where
                 None => return Err(End::Gone),
                 Some(Inbound::Unfit(code, why)) => return Err(End::Unfit(code, why)),
                 // A ping before its turn: it costs the client of its burst, like every frame.
-                Some(Inbound::Life) if line.bucket.take() => {}
+                Some(Inbound::Life) if line.may_come() => {}
                 Some(Inbound::Life) => return Err(End::Flood),
                 Some(Inbound::Text(text)) => return Ok(text),
             }
@@ -132,31 +112,16 @@ where
     match request::read_connect(frame) {
         Ok((id, connect)) => {
             line.platform = request::platform(&terms.actor, &connect);
-            let answer =
-                Frame::answer(&id, serde_json::to_value(connected(terms, connect.version)).unwrap_or_default());
-            write(terms, socket, vec![text(&answer)]).await?;
+            let answer = Frame::answer(&id, serde_json::to_value(terms.connected(connect.version)).unwrap_or_default());
+            line.say(socket, text(&answer)).await?;
             Ok(())
         }
         Err(refused) => {
             if let Some(id) = refused.id {
-                write(terms, socket, vec![text(&Frame::refusal(&id, refused.error.to_api()))]).await?;
+                line.say(socket, text(&Frame::refusal(&id, refused.error.to_api()))).await?;
             }
             Err(End::Unfit(CLOSE_PROTOCOL, "the first frame is no valid connect"))
         }
-    }
-}
-
-fn connected(terms: &Terms, version: u32) -> Connected {
-    let agent = match &terms.actor {
-        Actor::Gateway { instance, .. } => Some(instance.clone()),
-        _ => None,
-    };
-    let beat_ms = u64::try_from(terms.ping.as_millis()).unwrap_or(u64::MAX);
-    Connected {
-        version: version.min(PROTOCOL_VERSION),
-        policy: ClientPolicy { max_frame: MAX_FRAME, beat_ms },
-        actor: terms.actor.to_string(),
-        agent,
     }
 }
 
@@ -169,15 +134,16 @@ struct Line<'a, C: Core> {
     platform: Platform,
     /// Away while a subscription is made.
     ear: Option<C::Ear>,
-    waiting: VecDeque<(String, Request)>,
+    waiting: Queue,
     working: Option<BoxFuture<'a, Worked<C::Ear>>>,
+    heard: Heard,
     bucket: Bucket,
 }
 
 /// What a session woke up for.
 enum Woken<E> {
     Answer(Worked<E>),
-    Event(Result<Bytes, Lagged>),
+    Event(Result<Told, Lagged>),
     Incoming(Option<Inbound>),
     Tick,
 }
@@ -200,19 +166,19 @@ impl<'a, C: Core> Line<'a, C> {
             let written = match woken {
                 Woken::Answer((answer, ear)) => {
                     self.working = None;
-                    self.ear = self.ear.take().or(ear);
-                    write(self.terms, socket, vec![answer]).await
+                    self.take_back(ear);
+                    self.say(socket, answer).await
                 }
                 Woken::Event(Err(Lagged)) => Err(End::Slow),
-                Woken::Event(Ok(frame)) => self.relay(socket, frame).await,
+                Woken::Event(Ok(told)) => self.relay(socket, told).await,
                 Woken::Tick if unanswered == PINGS => Err(End::Idle),
                 Woken::Tick => {
                     unanswered += 1;
-                    write(self.terms, socket, vec![Outbound::Ping]).await
+                    self.say(socket, Outbound::Ping).await
                 }
                 Woken::Incoming(None) => Err(End::Gone),
                 Woken::Incoming(Some(Inbound::Unfit(code, why))) => Err(End::Unfit(code, why)),
-                Woken::Incoming(Some(_)) if !self.bucket.take() => Err(End::Flood),
+                Woken::Incoming(Some(_)) if !self.may_come() => Err(End::Flood),
                 Woken::Incoming(Some(inbound)) => {
                     unanswered = 0;
                     match inbound {
@@ -265,7 +231,7 @@ impl<'a, C: Core> Line<'a, C> {
     /// Begins the request whose turn it is.
     fn work_on(&mut self) {
         if self.working.is_none()
-            && let Some((id, request)) = self.waiting.pop_front()
+            && let Some((id, request)) = self.waiting.pop()
         {
             let (core, platform, ear) = (self.core, self.platform, &mut self.ear);
             let work: BoxFuture<'a, Worked<C::Ear>> = match (request, ear.take()) {
@@ -293,43 +259,74 @@ impl<'a, C: Core> Line<'a, C> {
         let Frame::Req { id, method, params } = frame else {
             return Err(End::Unfit(CLOSE_SHAPE, "clients send requests only"));
         };
-        if self.waiting.len() >= MAX_REQUESTS {
+        if let Err(error) = self.waiting.has_room(text_frame.len()) {
             self.terms.counts.busy.add();
-            let error = Error::new(Code::Busy, format!("{MAX_REQUESTS} requests of this client wait"))
-                .hint("wait for an answer before the next request");
-            return write(self.terms, socket, vec![answer(&id, Err(error))]).await;
+            return self.say(socket, answer(&id, Err(error))).await;
         }
-        match request::read(&method, params, self.terms.agent.as_deref()) {
+        let request = request::read(&method, params, self.terms.agent.as_deref()).and_then(|request| {
+            self.count(&request)?;
+            Ok(request)
+        });
+        match request {
             Ok(request) => {
-                self.waiting.push_back((id, request));
+                self.waiting.push(id, request, text_frame.len());
                 Ok(())
             }
-            Err(error) => write(self.terms, socket, vec![answer(&id, Err(error))]).await,
+            Err(error) => self.say(socket, answer(&id, Err(error))).await,
         }
     }
 
-    /// Sends an event, and with it what is there already.
-    async fn relay<S, E>(&mut self, socket: &mut S, first: Bytes) -> Result<(), End>
+    /// Whether one more frame may come: of this socket, and of its credential.
+    fn may_come(&mut self) -> bool {
+        self.terms.quota.is_unbounded() || (self.bucket.take() && self.terms.quota.frame())
+    }
+
+    /// Counts what makes an agent work.
+    fn count(&self, request: &Request) -> Result<()> {
+        if !matches!(request, Request::Send(_) | Request::Retry(_)) {
+            return Ok(());
+        }
+        self.terms.quota.message().inspect_err(|_| self.terms.counts.hasty.add())
+    }
+
+    /// Takes the ear back from a subscription that was made.
+    fn take_back(&mut self, ear: Option<C::Ear>) {
+        if let Some(ear) = ear {
+            // Nothing was taken from it that is not written: what is news here is where new conversations begin.
+            self.heard.begin(ear.cursors());
+            self.ear = Some(ear);
+        }
+    }
+
+    /// Sends one frame that is no event.
+    async fn say<S, E>(&mut self, socket: &mut S, frame: Outbound) -> Result<(), End>
     where
         S: Sink<Outbound, Error = E> + Unpin + Send,
     {
-        let mut bytes = first.len();
-        let mut batch = vec![relayed(first)];
+        write(self.terms, &mut self.heard, socket, vec![(frame, None)]).await
+    }
+
+    /// Sends an event, and with it what is there already.
+    async fn relay<S, E>(&mut self, socket: &mut S, first: Told) -> Result<(), End>
+    where
+        S: Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        let mut bytes = 0;
+        let mut batch: Vec<(Outbound, Option<Place>)> = Vec::new();
         let mut lagged = false;
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
-            match self.ear.as_mut().and_then(|ear| ear.next().now_or_never()) {
-                Some(Ok(frame)) => {
+        let mut next = Some(Ok(first));
+        while let Some(told) = next {
+            match told {
+                Ok(Told { frame, place }) => {
                     bytes += frame.len();
-                    batch.push(relayed(frame));
+                    batch.extend(relayed(frame).map(|frame| (frame, place)));
                 }
-                Some(Err(Lagged)) => {
-                    lagged = true;
-                    break;
-                }
-                None => break,
+                Err(Lagged) => lagged = true,
             }
+            let full = lagged || batch.len() >= BATCH || bytes >= BATCH_BYTES;
+            next = self.ear.as_mut().filter(|_| !full).and_then(|ear| ear.next().now_or_never());
         }
-        write(self.terms, socket, batch.into_iter().flatten().collect()).await?;
+        write(self.terms, &mut self.heard, socket, batch).await?;
         if lagged { Err(End::Slow) } else { Ok(()) }
     }
 
@@ -343,40 +340,16 @@ impl<'a, C: Core> Line<'a, C> {
             && let Some(working) = self.working.take()
             && let Ok((answer, ear)) = timeout(CLOSE_TIMEOUT, working).await
         {
-            self.ear = self.ear.take().or(ear);
+            self.take_back(ear);
             let _ = timeout(CLOSE_TIMEOUT, socket.feed(answer)).await;
         }
-        let cursors = self.ear.as_ref().map(Ear::cursors).unwrap_or_default();
         let bye = |cursors: BTreeMap<_, _>| {
             let bye = Bye { reason: reason.to_owned(), cursors };
             Frame::event(event::BYE, serde_json::to_value(bye).unwrap_or_default()).to_text()
         };
-        let said = bye(cursors);
+        let said = bye(self.heard.places().clone());
         // Whoever has more conversations than fit a frame knows their places from the messages.
         Some(if said.len() > MAX_FRAME { bye(BTreeMap::new()) } else { said }.into())
-    }
-}
-
-/// Writes frames together. Who does not take them in time is too slow; the ends are heard meanwhile.
-async fn write<S, E>(terms: &Terms, socket: &mut S, frames: Vec<Outbound>) -> Result<(), End>
-where
-    S: Sink<Outbound, Error = E> + Unpin + Send,
-{
-    let writing = async {
-        for frame in frames {
-            socket.feed(frame).await?;
-        }
-        socket.flush().await
-    };
-    tokio::select! {
-        biased;
-        () = terms.held.revoked() => Err(End::Revoked),
-        written = timeout(SEND_TIMEOUT, writing) => match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(End::Gone),
-            Err(_) => Err(End::Slow),
-        },
-        () = terms.stop.cancelled() => Err(End::Going),
     }
 }
 

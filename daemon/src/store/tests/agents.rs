@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use crate::store::crashes::{self, Crash};
 use crate::store::events::TRIM_BATCH;
+use crate::store::idempotency::Began;
 use crate::store::instances::{self, Instance, NewInstance};
 use crate::store::{Desired, Wish, file, idempotency, migrate, now, operations, slots, summaries};
 
@@ -169,7 +170,7 @@ fn an_operation_that_a_key_names_stays_until_the_key_goes() {
     let (_dir, conn) = database();
     let tenant = TenantId::local();
     let named = operation(&conn, OperationStatus::Succeeded, later(-60));
-    idempotency::insert(&conn, &tenant, "operator:0", "k", &[1], &named).unwrap();
+    idempotency::insert(&conn, &tenant, "operator:0", "k", &[1], &Began::Operation(named.clone())).unwrap();
     assert_eq!(operations::trim(&conn, later(0)).unwrap(), 0);
     idempotency::trim(&conn, later(60)).unwrap();
     assert_eq!(operations::trim(&conn, later(0)).unwrap(), 1);

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::store::events::{self, NewEvent, TRIM_BATCH};
+use crate::store::idempotency::Began;
 use crate::store::{file, idempotency, meta, migrate, unique_violation};
 
 fn database() -> (tempfile::TempDir, Connection) {
@@ -90,22 +91,25 @@ fn a_damaged_event_says_what_is_wrong() {
 }
 
 #[test]
-fn a_key_belongs_to_one_actor_and_to_one_operation() {
+fn a_key_belongs_to_one_actor_and_to_what_it_began() {
     let (_dir, conn) = database();
-    let (tenant, operation) = (TenantId::local(), OperationId::mint());
+    let (tenant, operation) = (TenantId::local(), Began::Operation(OperationId::mint()));
     idempotency::insert(&conn, &tenant, "operator:0", "k", &[1, 2], &operation).unwrap();
     let seen = idempotency::find(&conn, &tenant, "operator:0", "k").unwrap().unwrap();
-    assert_eq!((seen.request_hash.as_slice(), &seen.operation), ([1, 2].as_slice(), &operation));
+    assert_eq!((seen.request_hash.as_slice(), &seen.began), ([1, 2].as_slice(), &operation));
     assert_eq!(idempotency::find(&conn, &tenant, "operator:1", "k").unwrap(), None);
     assert_eq!(idempotency::find(&conn, &TenantId::from_stored("ten_b"), "operator:0", "k").unwrap(), None);
     assert!(idempotency::insert(&conn, &tenant, "operator:0", "k", &[3], &operation).is_err());
+    idempotency::insert(&conn, &tenant, "operator:1", "k", &[4], &Began::Rotation).unwrap();
+    let seen = idempotency::find(&conn, &tenant, "operator:1", "k").unwrap().unwrap();
+    assert_eq!((seen.request_hash.as_slice(), seen.began), ([4].as_slice(), Began::Rotation));
 }
 
 #[test]
 fn a_key_is_forgotten_after_its_time() {
     let (_dir, conn) = database();
     let tenant = TenantId::local();
-    idempotency::insert(&conn, &tenant, "system", "k", &[1], &OperationId::mint()).unwrap();
+    idempotency::insert(&conn, &tenant, "system", "k", &[1], &Began::Operation(OperationId::mint())).unwrap();
     assert_eq!(idempotency::trim(&conn, later(-60)).unwrap(), 0);
     assert_eq!(idempotency::trim(&conn, later(60)).unwrap(), 1);
     assert_eq!(idempotency::find(&conn, &tenant, "system", "k").unwrap(), None);
