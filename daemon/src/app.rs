@@ -149,7 +149,7 @@ impl App {
         let state = http::State {
             instances: Instances::new(Arc::clone(&context), stop.clone()),
             memory,
-            gateway: Gateway::new(store.clone(), live.clone()),
+            gateway: Gateway::new(store.clone(), live.clone(), tasks.clone()),
             daemon: Arc::new(daemon),
             chat: chat.clone(),
             config: live,

@@ -51,6 +51,9 @@ impl Chat {
 
     /// What is to be told of a turn that began before: what it has shown so far, or all of it if it has ended already.
     async fn told(&self, stored: &Stored) -> Result<(VecDeque<Arc<Event>>, Option<u64>)> {
+        if stored.fresh {
+            return Ok((VecDeque::new(), None));
+        }
         let turn = stored.turn.clone();
         let read = self.live.store().read(move |conn| {
             let Some(turn) = turns::get(conn, &turn)?.filter(|turn| turn.status.is_ended()) else {

@@ -23,8 +23,6 @@ use crate::store::turns::Turn;
 pub const MAX_ACTIVE: usize = 4;
 /// Processes of an agent that may take a turn before it counts as interrupted.
 pub const MAX_ATTEMPTS: u32 = 2;
-/// Processes of an agent that may end between being offered a turn and taking it.
-pub const MAX_OFFERS: u32 = 5;
 /// Pause before a turn is offered again to an agent that was busy.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -308,7 +306,7 @@ impl Lanes {
         for (conversation, lane) in &mut self.lanes {
             let Some(active) = &mut lane.active else { continue };
             match active.stage {
-                Stage::Running | Stage::Offered | Stage::Parked(Some(_)) if active.overdue(limits, now).is_some() => {
+                Stage::Running | Stage::Parked(Some(_)) if active.overdue(limits, now).is_some() => {
                     let error = active.overdue(limits, now);
                     let turn = active.turn.clone();
                     effects.push(active.end(conversation, TurnStatus::Failed, error));
@@ -358,8 +356,7 @@ impl Lanes {
             let next = free.min_by_key(|lane| lane.waiting.front().map(|waiting| waiting.number));
             let Some(lane) = next else { break };
             let Some(waiting) = lane.waiting.pop_front() else { break };
-            let mut next = Active::new(waiting.turn, waiting.message, now);
-            next.boot.clone_from(&agent.boot);
+            let next = Active::new(waiting.turn, waiting.message, now);
             effects.push(next.offer(&agent));
             lane.active = Some(next);
             active += 1;

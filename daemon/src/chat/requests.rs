@@ -39,6 +39,8 @@ pub(super) struct Stored {
     pub message: Message,
     pub conversation: ConversationView,
     pub turn: TurnId,
+    /// Whether it was stored now.
+    pub fresh: bool,
 }
 
 impl Stored {
@@ -111,10 +113,9 @@ impl Chat {
         let ended = async {
             loop {
                 self.live.try_apply(&seen.instance, |lanes, _| lanes.abort(turn, aborted()));
-                match tokio::time::timeout(ABORT_AGAIN, over(&mut ear, turn)).await {
-                    Ok(()) => break,
-                    Err(_) if self.turn(actor, turn).await?.status.is_ended() => break,
-                    Err(_) => {}
+                let heard = tokio::time::timeout(ABORT_AGAIN, over(&mut ear, turn)).await;
+                if heard.is_ok() || self.turn(actor, turn).await?.status.is_ended() {
+                    break;
                 }
             }
             Ok::<(), Error>(())
@@ -226,13 +227,14 @@ impl Chat {
     }
 }
 
-/// Hears the end of a turn.
+/// Hears the end of a turn; for ever if so much happens that it is missed.
 async fn over(ear: &mut Ear, turn: &TurnId) {
     while let Ok(event) = ear.next().await {
         if matches!(event.body(), Body::Done(done) if done.turn == *turn) {
             return;
         }
     }
+    std::future::pending().await
 }
 
 fn page_size(limit: Option<u32>) -> Result<usize> {
@@ -275,7 +277,7 @@ fn accept(conn: &Connection, actor: &Actor, send: &ChatSend, platform: Platform)
                 .hint("use a new key for a new message"));
         }
         let turn = message.turn.clone().ok_or_else(|| Error::internal("a sent message without its turn"))?;
-        return Ok((Stored { message, conversation, turn }, None));
+        return Ok((Stored { message, conversation, turn, fresh: false }, None));
     }
     let conversation = match named {
         Some(named) => named,
@@ -296,7 +298,7 @@ fn accept(conn: &Connection, actor: &Actor, send: &ChatSend, platform: Platform)
     let message = messages::append(conn, &new, now)?;
     let row = waiting(turn.clone(), &message);
     turns::insert(conn, &row, None, now)?;
-    Ok((Stored { message, conversation, turn }, Some(row)))
+    Ok((Stored { message, conversation, turn, fresh: true }, Some(row)))
 }
 
 fn check_room(conn: &Connection, agent: &agentbot_wire::InstanceId, conversation: &ConversationView) -> Result<()> {

@@ -61,16 +61,11 @@ pub enum Answer {
 }
 
 impl Gateway {
-    /// With the providers of the configuration. Nothing is asked or read before it is needed.
+    /// With the providers of the configuration. Nothing is asked or read before it is needed. What is on its way is
+    /// tracked in `tasks`.
     #[must_use]
-    pub fn new(store: Store, config: Live) -> Self {
-        let inner = Inner {
-            desk: Desk::new(store),
-            config,
-            client: Lazy::default(),
-            lists: Lists::default(),
-            tasks: TaskTracker::new(),
-        };
+    pub fn new(store: Store, config: Live, tasks: TaskTracker) -> Self {
+        let inner = Inner { desk: Desk::new(store), config, client: Lazy::default(), lists: Lists::default(), tasks };
         Self { inner: Arc::new(inner) }
     }
 

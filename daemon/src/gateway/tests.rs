@@ -13,7 +13,7 @@ fn gateway(change: impl FnOnce(&mut Config)) -> (tempfile::TempDir, Store, Gatew
     let store = Store::open(&dir.path().join("agentbot.db"), StoreOptions::default()).unwrap().store;
     let mut config = Config::default();
     change(&mut config);
-    let gateway = Gateway::new(store.clone(), Live::new(Loaded { config, warnings: Vec::new() }));
+    let gateway = Gateway::new(store.clone(), Live::new(Loaded { config, warnings: Vec::new() }), TaskTracker::new());
     (dir, store, gateway)
 }
 

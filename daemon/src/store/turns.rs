@@ -137,13 +137,14 @@ pub fn newest_of(conn: &Connection, message: &MessageId) -> Result<Option<Turn>>
     one(find, [message.as_str()], from_row)
 }
 
-/// Writes down that a process of the agent took an open turn.
+/// Writes down that a process of the agent took an open turn, unless a later one did.
 ///
 /// # Errors
 /// Storage errors.
 pub fn take(conn: &Connection, id: &TurnId, attempts: u32, boot: Option<&str>) -> Result<()> {
     conn.prepare_cached(
-        "UPDATE turns SET status = 'running', attempts = ?2, boot = ?3 WHERE id = ?1 AND ended_at IS NULL",
+        "UPDATE turns SET status = 'running', attempts = ?2, boot = ?3
+         WHERE id = ?1 AND ended_at IS NULL AND attempts <= ?2",
     )?
     .execute((id.as_str(), attempts, boot))?;
     Ok(())

@@ -3,7 +3,7 @@
 use agentbot_wire::{ApiError, Code, ConversationId, MAX_MESSAGE, MessageId, TurnId, TurnStatus};
 use tokio::time::Instant;
 
-use super::{Effect, End, Limits, MAX_ATTEMPTS, MAX_OFFERS, Presence};
+use super::{Effect, End, Limits, MAX_ATTEMPTS, Presence};
 use crate::store::turns::Turn;
 
 /// How far a turn is with its agent.
@@ -27,8 +27,6 @@ pub(super) struct Active {
     pub(super) message: MessageId,
     pub(super) stage: Stage,
     pub(super) attempt: u32,
-    /// Processes that it was offered to and that did not take it.
-    pub(super) offers: u32,
     /// Whether a process of the agent has it, or had; which one.
     pub(super) taken: bool,
     pub(super) boot: Option<String>,
@@ -47,7 +45,6 @@ impl Active {
             message,
             stage: Stage::Offered,
             attempt: 1,
-            offers: 0,
             taken: false,
             boot: None,
             output: false,
@@ -90,16 +87,9 @@ impl Active {
             }
             self.attempt += 1;
             self.taken = false;
-            self.since = now;
-        } else if !self.taken && !lives {
-            // A message that an agent does not live to take must not come for ever.
-            self.offers += 1;
-            if self.offers > MAX_OFFERS {
-                return Some(self.end(conversation, TurnStatus::Failed, Some(never_taken())));
-            }
         }
         if !self.taken {
-            self.boot.clone_from(&agent.boot);
+            self.since = now;
         }
         self.stage = Stage::Offered;
         self.sign = now;
@@ -111,7 +101,8 @@ impl Active {
         let message = if self.stage == Stage::Running && now.duration_since(self.sign) >= limits.idle {
             format!("the agent showed nothing of its answer for {:?}", limits.idle)
         } else if now.duration_since(self.since) >= limits.total {
-            format!("the agent did not end its answer within {:?}", limits.total)
+            let what = if self.taken { "end its answer" } else { "take the message" };
+            format!("the agent did not {what} within {:?}", limits.total)
         } else {
             return None;
         };
@@ -135,14 +126,6 @@ impl Active {
             answer: std::mem::take(&mut self.text),
             error,
         })
-    }
-}
-
-fn never_taken() -> ApiError {
-    ApiError {
-        code: Code::AgentUnresponsive,
-        message: format!("the agent ended {MAX_OFFERS} times before it took the message"),
-        hint: Some("`agentbotctl show` tells how it ended; ask again with chat.retry".to_owned()),
     }
 }
 

@@ -135,22 +135,21 @@ fn a_turn_that_was_not_taken_is_offered_again_and_counts_no_attempt() {
     let (mut lanes, turn, now) = offered();
     for connection in 2..90 {
         lanes.left(connection - 1);
-        assert_eq!(offers(&lanes.joined(presence(connection, Some("a")), now)), [(turn.clone(), 1)]);
+        let process = connection.to_string();
+        assert_eq!(offers(&lanes.joined(presence(connection, Some(&process)), now)), [(turn.clone(), 1)]);
     }
 }
 
 #[test]
-fn a_message_that_no_process_lives_to_take_does_not_come_for_ever() {
+fn a_turn_that_waited_a_night_to_be_taken_has_its_whole_time_then() {
     let (mut lanes, turn, now) = offered();
-    let join = |lanes: &mut Lanes, connection: u64| {
-        lanes.left(connection - 1);
-        lanes.joined(presence(connection, Some(&connection.to_string())), now)
-    };
-    let last = 1 + u64::from(MAX_OFFERS);
-    for connection in 2..=last {
-        assert_eq!(offers(&join(&mut lanes, connection)), [(turn.clone(), 1)]);
-    }
-    assert_eq!(ends(&join(&mut lanes, last + 1)), [(turn, TurnStatus::Failed)]);
+    lanes.refused(&turn, 1, error(Code::ShuttingDown), now);
+    lanes.left(1);
+    let morning = now + 9 * LIMITS.total;
+    assert_eq!(offers(&lanes.joined(presence(2, Some("b")), morning)), [(turn.clone(), 1)]);
+    assert_eq!(lanes.tick(LIMITS, morning), []);
+    lanes.acked(&turn, 2, morning).unwrap();
+    assert_eq!(lanes.tick(LIMITS, morning + LIMITS.idle / 2), []);
 }
 
 #[test]
@@ -270,13 +269,6 @@ fn an_agent_that_hangs_is_given_so_long_and_no_longer() {
         assert_eq!(lanes.tick(LIMITS, now), []);
     }
     assert_eq!(ends(&lanes.tick(LIMITS, begun + LIMITS.total)), [(turn, TurnStatus::Failed)]);
-
-    let (mut lanes, turn, now) = offered();
-    assert_eq!(
-        ends(&lanes.tick(LIMITS, now + LIMITS.total)),
-        [(turn, TurnStatus::Failed)],
-        "also when it is not taken"
-    );
 
     let (mut lanes, turn, now) = offered();
     lanes.acked(&turn, 1, now);

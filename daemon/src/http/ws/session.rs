@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use agentbot_wire::{Bye, Frame, MAX_FRAME, Platform, event};
+use agentbot_wire::{Bye, Code, Frame, MAX_FRAME, Platform, event};
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -96,7 +96,7 @@ where
                 None => return Err(End::Gone),
                 Some(Inbound::Unfit(code, why)) => return Err(End::Unfit(code, why)),
                 // A ping before its turn: it costs the client of its burst, like every frame.
-                Some(Inbound::Life) if line.may_come() => {}
+                Some(Inbound::Life) if line.keeps_pace() => {}
                 Some(Inbound::Life) => return Err(End::Flood),
                 Some(Inbound::Text(text)) => return Ok(text),
             }
@@ -178,10 +178,11 @@ impl<'a, C: Core> Line<'a, C> {
                 }
                 Woken::Incoming(None) => Err(End::Gone),
                 Woken::Incoming(Some(Inbound::Unfit(code, why))) => Err(End::Unfit(code, why)),
-                Woken::Incoming(Some(_)) if !self.may_come() => Err(End::Flood),
+                Woken::Incoming(Some(_)) if !self.keeps_pace() => Err(End::Flood),
                 Woken::Incoming(Some(inbound)) => {
                     unanswered = 0;
                     match inbound {
+                        Inbound::Text(text) if !self.terms.quota.frame() => self.put_off(socket, &text).await,
                         Inbound::Text(text) => self.hear(socket, &text).await,
                         Inbound::Life | Inbound::Unfit(..) => Ok(()),
                     }
@@ -276,9 +277,30 @@ impl<'a, C: Core> Line<'a, C> {
         }
     }
 
-    /// Whether one more frame may come: of this socket, and of its credential.
-    fn may_come(&mut self) -> bool {
-        self.terms.quota.is_unbounded() || (self.bucket.take() && self.terms.quota.frame())
+    /// Whether one more frame of this socket may come.
+    fn keeps_pace(&mut self) -> bool {
+        self.terms.quota.is_unbounded() || self.bucket.take()
+    }
+
+    /// Refuses a frame because the sockets of its credential have sent too many together: that may be no fault of this
+    /// one, so it stays open.
+    async fn put_off<S, E>(&mut self, socket: &mut S, text_frame: &str) -> Result<(), End>
+    where
+        S: Sink<Outbound, Error = E> + Unpin + Send,
+    {
+        self.terms.counts.hasty.add();
+        match Frame::parse(text_frame) {
+            Ok(Frame::Req { id, .. }) => {
+                let error = Error::new(
+                    agentbot_wire::Code::RateLimited,
+                    "the sockets of this token send too many frames together",
+                )
+                .hint("wait a second, then send it again");
+                self.say(socket, answer(&id, Err(error))).await
+            }
+            Ok(_) => Ok(()),
+            Err(_) => Err(End::Unfit(CLOSE_SHAPE, "not a frame")),
+        }
     }
 
     /// Counts what makes an agent work.

@@ -97,7 +97,7 @@ async fn a_client_that_goes_ends_its_session() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_one_token_over_many_sockets_is_closed_too() {
+async fn what_the_sockets_of_one_token_send_too_much_together_is_put_off() {
     let quotas = Quotas::new(&Http::default());
     let sockets = usize::try_from(FRAMES_OF_TOKEN.burst / FRAMES.burst).unwrap();
     let mut scenes = Vec::new();
@@ -105,7 +105,7 @@ async fn a_flood_of_one_token_over_many_sockets_is_closed_too() {
         // Each says connect, and fewer frames than one socket may.
         let scene = scene_of(64, &quotas).connected().await;
         for _ in 0..FRAMES.burst - 20 {
-            scene.say(Inbound::Life).await;
+            scene.say(event()).await;
         }
         tokio::task::yield_now().await;
         scenes.push(scene);
