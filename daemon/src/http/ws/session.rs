@@ -69,8 +69,9 @@ where
             None => None,
         };
         let _ = timeout(CLOSE_TIMEOUT, leave(&mut socket, bye, close)).await;
-        let _ = timeout(CLOSE_TIMEOUT, socket.take(LINGER).for_each(|_| std::future::ready(()))).await;
     }
+    // A client that said that it goes while something was written to it has that answered here.
+    let _ = timeout(CLOSE_TIMEOUT, socket.take(LINGER).for_each(|_| std::future::ready(()))).await;
 }
 
 async fn leave<S, E>(socket: &mut S, bye: Option<Utf8Bytes>, (code, reason): (u16, &'static str)) -> Result<(), E>
