@@ -45,7 +45,8 @@ impl Chat {
         ear.hear(&agent, None);
         let stored = self.store_message(actor, send, platform).await?;
         ear.narrow(&agent, &stored.conversation.id);
-        let (told, shown) = self.told(&stored).await?;
+        // Of a turn that has just begun everything is heard, its question first.
+        let (told, shown) = if stored.fresh { (VecDeque::new(), None) } else { self.told(&stored).await? };
         Ok(Exchange { sent: stored.sent(), stored, ear, told, shown, over: false })
     }
 

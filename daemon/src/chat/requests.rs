@@ -39,6 +39,8 @@ pub(super) struct Stored {
     pub message: Message,
     pub conversation: ConversationView,
     pub turn: TurnId,
+    /// Whether it was stored just now.
+    pub fresh: bool,
 }
 
 impl Stored {
@@ -275,7 +277,7 @@ fn accept(conn: &Connection, actor: &Actor, send: &ChatSend, platform: Platform)
                 .hint("use a new key for a new message"));
         }
         let turn = message.turn.clone().ok_or_else(|| Error::internal("a sent message without its turn"))?;
-        return Ok((Stored { message, conversation, turn }, None));
+        return Ok((Stored { message, conversation, turn, fresh: false }, None));
     }
     let conversation = match named {
         Some(named) => named,
@@ -296,7 +298,7 @@ fn accept(conn: &Connection, actor: &Actor, send: &ChatSend, platform: Platform)
     let message = messages::append(conn, &new, now)?;
     let row = waiting(turn.clone(), &message);
     turns::insert(conn, &row, None, now)?;
-    Ok((Stored { message, conversation, turn }, Some(row)))
+    Ok((Stored { message, conversation, turn, fresh: true }, Some(row)))
 }
 
 fn check_room(conn: &Connection, agent: &agentbot_wire::InstanceId, conversation: &ConversationView) -> Result<()> {
