@@ -11,6 +11,8 @@ use futures_util::future::join_all;
 
 const AGENTS: [&str; 2] = ["one", "two"];
 const TALKERS: usize = 3;
+/// Between two questions of one talker: two talk to the same agent, whose model takes ten calls a second.
+const BREATH: Duration = Duration::from_millis(250);
 const UP: Duration = Duration::from_millis(1500);
 const SOON: Duration = Duration::from_secs(60);
 const A_WHILE: Duration = Duration::from_millis(200);
@@ -79,7 +81,7 @@ async fn talker(socket: PathBuf, number: usize, stop: &AtomicBool) -> (Vec<(Chat
                 break;
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(BREATH).await;
     }
     (acknowledged, client.map(ChatClient::cut).unwrap_or_default())
 }

@@ -45,15 +45,13 @@ impl Chat {
         ear.hear(&agent, None);
         let stored = self.store_message(actor, send, platform).await?;
         ear.narrow(&agent, &stored.conversation.id);
-        let (told, shown) = self.told(&stored).await?;
+        // Of a turn that has just begun everything is heard, its question first.
+        let (told, shown) = if stored.fresh { (VecDeque::new(), None) } else { self.told(&stored).await? };
         Ok(Exchange { sent: stored.sent(), stored, ear, told, shown, over: false })
     }
 
     /// What is to be told of a turn that began before: what it has shown so far, or all of it if it has ended already.
     async fn told(&self, stored: &Stored) -> Result<(VecDeque<Arc<Event>>, Option<u64>)> {
-        if stored.fresh {
-            return Ok((VecDeque::new(), None));
-        }
         let turn = stored.turn.clone();
         let read = self.live.store().read(move |conn| {
             let Some(turn) = turns::get(conn, &turn)?.filter(|turn| turn.status.is_ended()) else {

@@ -226,7 +226,11 @@ where
         };
         match timeout(SEND_TIMEOUT, written).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return End::Gone,
+            Ok(Err(_)) => {
+                // It may have said that it goes while this was written: reading on has that answered.
+                let _ = timeout(CLOSE_TIMEOUT, async { while socket.next().await.is_some() {} }).await;
+                return End::Gone;
+            }
             Err(_) => return End::Slow,
         }
     }

@@ -69,8 +69,9 @@ where
             None => None,
         };
         let _ = timeout(CLOSE_TIMEOUT, leave(&mut socket, bye, close)).await;
-        let _ = timeout(CLOSE_TIMEOUT, socket.take(LINGER).for_each(|_| std::future::ready(()))).await;
     }
+    // A client that said that it goes while something was written to it has that answered here.
+    let _ = timeout(CLOSE_TIMEOUT, socket.take(LINGER).for_each(|_| std::future::ready(()))).await;
 }
 
 async fn leave<S, E>(socket: &mut S, bye: Option<Utf8Bytes>, (code, reason): (u16, &'static str)) -> Result<(), E>
@@ -291,11 +292,8 @@ impl<'a, C: Core> Line<'a, C> {
         self.terms.counts.hasty.add();
         match Frame::parse(text_frame) {
             Ok(Frame::Req { id, .. }) => {
-                let error = Error::new(
-                    agentbot_wire::Code::RateLimited,
-                    "the sockets of this token send too many frames together",
-                )
-                .hint("wait a second, then send it again");
+                let error = Error::new(Code::RateLimited, "the sockets of this token send too many frames together")
+                    .hint("wait a second, then send it again");
                 self.say(socket, answer(&id, Err(error))).await
             }
             Ok(_) => Ok(()),

@@ -1,7 +1,6 @@
 //! Why a connection ends, and how soon.
 
 use super::*;
-use crate::http::quota::FRAMES as FRAMES_OF_TOKEN;
 
 #[tokio::test(start_paused = true)]
 async fn what_the_protocol_has_no_use_for_closes_with_its_code() {
@@ -94,25 +93,4 @@ async fn a_client_that_goes_ends_its_session() {
     scene.say = None;
     scene.session.join_next().await.unwrap().unwrap();
     assert_eq!(scene.counts.drops().iter().map(|(_, count)| count).sum::<u64>(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_sockets_of_one_token_send_too_much_together_is_put_off() {
-    let quotas = Quotas::new(&Http::default());
-    let sockets = usize::try_from(FRAMES_OF_TOKEN.burst / FRAMES.burst).unwrap();
-    let mut scenes = Vec::new();
-    for _ in 0..=sockets {
-        // Each says connect, and fewer frames than one socket may.
-        let scene = scene_of(64, &quotas).connected().await;
-        for _ in 0..FRAMES.burst - 20 {
-            scene.say(event()).await;
-        }
-        tokio::task::yield_now().await;
-        scenes.push(scene);
-    }
-    let (last, others) = (scenes.pop().unwrap(), scenes);
-    let counts = Arc::clone(&last.counts);
-    assert_eq!(last.closed().await.0, CLOSE_FLOOD);
-    assert_eq!(counts.flood.get(), 1);
-    assert!(others.iter().all(|scene| scene.counts.flood.get() == 0));
 }

@@ -128,3 +128,22 @@ fn an_answer_that_fits_no_frame_is_an_error() {
 fn answer_length(length: usize) -> usize {
     Frame::answer("1", json!("x".repeat(length))).to_text().len()
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_sockets_of_one_token_send_too_much_together_is_put_off() {
+    let quotas = Quotas::new(&Http::default());
+    let mut scene = scene_of(64, &quotas).connected().await;
+    scene.core.permits.add_permits(9);
+    // Other sockets of the same token.
+    let others = Quota::of(&quotas, HASH);
+    let sent = (0..9_999).take_while(|_| others.frame()).count();
+    assert!(sent > 900, "{sent}");
+    scene.request("1", "chat.send", json!({"text": "x"})).await;
+    let Frame::Res { error: Some(error), .. } = scene.frame().await else { panic!() };
+    assert_eq!(error.code, Code::RateLimited);
+    // A pong is nobody's fault, and the socket stays open.
+    scene.say(Inbound::Life).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
+    scene.request("2", "chat.send", json!({"text": "x"})).await;
+    assert!(matches!(scene.frame().await, Frame::Res { ok: true, .. }));
+}
