@@ -120,8 +120,9 @@ async fn rotation_ends_streams_and_waits_that_are_under_way() {
     let daemon = Daemon::start(setup).await;
     let (_, mut agent) = daemon.scripted("helper").await;
     let token = daemon.token("helper").await;
-    let body = r#"{"message":"think"}"#;
     let head = |accept: &str| {
+        // A conversation of its own: both turns are under way at once.
+        let body = format!(r#"{{"message":"think","topic":"{accept}"}}"#);
         format!(
             "POST /api/chat HTTP/1.1\r\nHost: {door}\r\nAuthorization: Bearer {token}\r\nAccept: {accept}\r\n\
          Content-Type: application/json\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -134,8 +135,10 @@ async fn rotation_ends_streams_and_waits_that_are_under_way() {
         stream.write_all(head(accept).as_bytes()).await.expect("a request");
         open.push(stream);
     }
-    let run = agent.take().await;
-    agent.delta(&run.turn, "hm").await;
+    for _ in 0..open.len() {
+        let run = agent.take().await;
+        agent.delta(&run.turn, "hm").await;
+    }
     tokio::time::sleep(Duration::from_millis(200)).await;
 
     let rotated = Instant::now();
