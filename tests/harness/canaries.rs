@@ -112,7 +112,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// The part of the base64 that whatever stands behind it cannot change.
-fn base64(bytes: &[u8]) -> String {
+#[must_use]
+pub fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |bits: u32| char::from(DIGITS[(bits & 63) as usize]);
     bytes

@@ -44,7 +44,7 @@ mod tcp_door;
 mod verbs;
 
 pub use binaries::{agent_binary, ctl_binary, daemon_binary, helper_binary, sleeper_binary, syscalls_binary};
-pub use canaries::Canaries;
+pub use canaries::{Canaries, base64};
 pub use chat_client::ChatClient;
 pub use daemon::{Daemon, Exited};
 pub use door::{AgentHelper, AgentStream, FakeAgent, Refusal, agent_stream, knock};

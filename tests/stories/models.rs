@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agentbot_tests::{Call, Daemon, ModelServer, Reply, Setup, eventually, knock, raw_reply};
+use agentbot_tests::{Call, Daemon, ModelServer, Reply, Setup, base64, eventually, knock, raw_reply};
 use agentbot_wire::{Discovery, ModelList, ModelTested, Phase};
 use serde_json::{Value, json};
 
@@ -337,19 +337,6 @@ fn collect(dir: &Path, into: &mut Vec<(&'static str, Vec<u8>)>) {
             into.push(("state", std::fs::read(entry.path()).unwrap()));
         }
     }
-}
-
-/// The part of the base64 that whatever stands behind it cannot change.
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let digit = |bits: u32| char::from(DIGITS[(bits & 63) as usize]);
-    bytes
-        .chunks_exact(3)
-        .flat_map(|three| {
-            let bits = u32::from(three[0]) << 16 | u32::from(three[1]) << 8 | u32::from(three[2]);
-            [digit(bits >> 18), digit(bits >> 12), digit(bits >> 6), digit(bits)]
-        })
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentbot_wire::{AgentPhase, Phase};
+use agentbot_wire::{AgentPhase, OperationKind, Phase};
 
 use super::Chat;
 use super::event::Event;
@@ -60,10 +60,11 @@ impl Phases {
     }
 
     async fn tell(&self, event: StoredEvent) -> Result<()> {
+        let farewell = event.kind == kind::PURGED || is_farewell(&event);
         let Some(agent) = event.instance else { return Ok(()) };
         let of = agent.clone();
         // The wish to delete stands in the log before anything of it is done. It may have been taken back since.
-        if matches!(event.kind.as_str(), kind::ACCEPTED | kind::PURGED) {
+        if farewell {
             let gone = self.chat.live.store().read(move |conn| instances::get(conn, &of)).await?;
             if gone.is_none_or(|instance| instance.desired.is_gone()) {
                 self.chat.live.clear(&agent);
@@ -108,4 +109,10 @@ impl Task for Phases {
             }
         }
     }
+}
+
+/// Whether somebody asked for an agent to go.
+fn is_farewell(event: &StoredEvent) -> bool {
+    let asked = event.payload["kind"].as_str().and_then(OperationKind::from_word);
+    event.kind == kind::ACCEPTED && matches!(asked, Some(OperationKind::Delete | OperationKind::Purge))
 }
